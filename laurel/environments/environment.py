@@ -1,0 +1,89 @@
+"""What an environment is: it gets text and gives text. Tokens are the sampler's business, and they only ever append.
+
+One episode of a two-turn game, as the sampler drives it:
+
+    episode = environment.start(task, rollout_id)
+    episode.prompt                   "guess 1-9:"
+    episode.respond("5")             Turn("lower:")                            goes on, the policy writes again
+    episode.respond("3")             Turn(None, reward=1.0, ending=TERMINATED) over
+
+A fault is an exception: whatever `start` or `respond` raises makes the rollout FAILED, with the reason, and no reward.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from laurel.errors import EnvironmentFault
+from laurel.tasks.task import Prompt, Task
+from laurel.tree import Ending
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What an environment answers to one turn of the policy.
+
+    Attributes:
+        observation: the text that the policy reads next; None exactly when the episode is over.
+        reward: what this turn of the policy earned; it attaches to the policy's segment.
+        ending: None while the episode goes on. TERMINATED: the state is final, nothing can follow. TRUNCATED: cut off
+            although more could have followed.
+
+    Raises:
+        EnvironmentFault: if an episode that goes on says nothing, one that is over says something, the reward is not
+            a finite number, or the ending is FAILED (an environment that broke raises instead).
+    """
+
+    observation: str | None = None
+    reward: float = 0.0
+    ending: Ending | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.reward, bool) or not isinstance(self.reward, int | float) or not math.isfinite(self.reward):
+            raise EnvironmentFault(
+                f"The reward of a turn must be a finite number, got {self.reward!r}.",
+                hint="raise an exception where the environment broke: a failure is not a zero.",
+            )
+        if self.ending is Ending.FAILED:
+            raise EnvironmentFault(
+                "A turn cannot end as FAILED.",
+                hint="raise an exception that says what broke; the rollout becomes FAILED.",
+            )
+        if self.ending is None and not (isinstance(self.observation, str) and self.observation):
+            raise EnvironmentFault(
+                f"An episode that goes on needs an observation that is not empty, got {self.observation!r}.",
+                hint="give the text that the policy reads next, or an ending.",
+            )
+        if self.ending is not None and self.observation is not None:
+            raise EnvironmentFault(
+                f"An episode that is over has the observation {self.observation!r}, which nobody would read.",
+                hint="leave the observation out, or let the episode go on.",
+            )
+
+
+class Episode(Protocol):
+    """One rollout in an environment."""
+
+    @property
+    def prompt(self) -> Prompt:
+        """What the policy reads first."""
+        ...
+
+    def respond(self, text: str) -> Turn:
+        """The answer to what the policy wrote in its turn (without special tokens)."""
+        ...
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """Starts episodes. Everything that an episode does follows from the task, the rollout's id and the policy's texts.
+
+    This determinism is what makes a run repeatable and lets a branch in the middle replay the turns before it. The
+    prompt must depend on the task alone, since all samples of a task share it.
+    """
+
+    def start(self, task: Task, rollout_id: str) -> Episode:
+        """A new episode."""
+        ...
