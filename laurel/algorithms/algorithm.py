@@ -2,81 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
+from laurel.credit import Credit, CreditRule
+from laurel.errors import ConfigurationError
+from laurel.objectives import Reduction, TokenBatch, TokenLoss
 
-from laurel.tree import BoolArray, FloatArray, Tree
-
-if TYPE_CHECKING:
-    import torch
-
-
-@dataclass(frozen=True)
-class Credit:
-    """What one tree teaches, aligned with `tree.flat`.
-
-    Attributes:
-        advantages: [T] float64; 0 where `mask` is False.
-        mask: [T] which tokens carry loss: policy tokens (never others) with at least one rollout below that did not
-            fail.
-    """
-
-    advantages: FloatArray
-    mask: BoolArray
-
-    @property
-    def carries_signal(self) -> bool:
-        """Whether any token has a non-zero advantage; a group whose rollouts all score the same has none."""
-        return bool(np.any(self.advantages[self.mask] != 0))
-
-
-class CreditRule(Protocol):
-    """Trees to per-token advantages. A rule sees all trees of a step, because some normalise over the batch."""
-
-    def __call__(self, trees: Sequence[Tree]) -> list[Credit]: ...
-
-
-@dataclass(frozen=True)
-class TokenBatch:
-    """The scored tokens of one micro-batch, N of them, for objectives and regularisers. All tensors are [N].
-
-    Attributes:
-        log_probs: log-probability now, with gradient.
-        old_log_probs: at the start of the update, without gradient (equal to `log_probs` in value when there is one
-            update per batch).
-        sampler_log_probs: under the distribution that drew the token; NaN for demonstrations.
-        entropy: of the distribution at the token, in nats, with gradient.
-        advantages: the credit.
-        rollout: index of the rollout (leaf) that the token belongs to, unique within the step; for a token that
-            several rollouts share, the first of them.
-        reference_log_probs: under the named reference, or None when no regulariser asks for it.
-    """
-
-    log_probs: torch.Tensor
-    old_log_probs: torch.Tensor
-    sampler_log_probs: torch.Tensor
-    entropy: torch.Tensor
-    advantages: torch.Tensor
-    rollout: torch.Tensor
-    reference_log_probs: torch.Tensor | None = None
-
-
-class TokenLoss(Protocol):
-    """A per-token loss [N] to be minimised, and diagnostics as per-token values [N] (averaged by the same weights)."""
-
-    def __call__(self, batch: TokenBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]: ...
-
-
-class Reduction(Protocol):
-    """The weight of every token in the loss of a whole optimiser step; loss = sum over tokens of weight * loss.
-
-    Numerator and denominator are one thing, decided before any micro-batch exists: no split can change the gradient.
-    """
-
-    def __call__(self, trees: Sequence[Tree], masks: Sequence[BoolArray]) -> list[FloatArray]: ...
+__all__ = [
+    "Algorithm",
+    "Credit",
+    "CreditRule",
+    "Demonstrated",
+    "Reduction",
+    "Sampled",
+    "Step",
+    "TokenBatch",
+    "TokenLoss",
+]
 
 
 @dataclass(frozen=True)
@@ -91,6 +33,10 @@ class Sampled:
 
     discard_without_signal: bool = False
     maximum_draws: int = 1
+
+    def __post_init__(self) -> None:
+        if self.maximum_draws < 1:
+            raise ConfigurationError(f"maximum_draws must be at least 1, got {self.maximum_draws}.")
 
 
 @dataclass(frozen=True)
@@ -109,6 +55,10 @@ class Step:
 
     epochs: int = 1
     minibatches: int = 1
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.minibatches < 1:
+            raise ConfigurationError(f"A step needs at least 1 epoch and 1 minibatch, got {self}.")
 
     @property
     def on_policy(self) -> bool:
@@ -138,6 +88,14 @@ class Algorithm:
     regularisers: tuple[TokenLoss, ...] = ()
     step: Step = field(default_factory=Step)
     deviations: str = "none"
+
+    def __post_init__(self) -> None:
+        if not self.step.on_policy and not getattr(self.objective, "corrects_reuse", False):
+            raise ConfigurationError(
+                f"{self.name}: {self.step.epochs} epochs of {self.step.minibatches} minibatches use a batch after the "
+                "policy that drew it has moved, and this objective does not correct for that.",
+                hint="set epochs and minibatches to 1, or choose an objective with a ratio (grpo, dapo).",
+            )
 
     @property
     def needs_reference(self) -> bool:

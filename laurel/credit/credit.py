@@ -1,0 +1,36 @@
+"""What credit is: an advantage for every token that may carry loss, and who computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from laurel.tree import BoolArray, FloatArray, Tree
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What one tree teaches, aligned with `tree.flat`.
+
+    Attributes:
+        advantages: [T] float64; 0 where `mask` is False.
+        mask: [T] which tokens carry loss: policy tokens (never others) with at least one rollout below that did not
+            fail.
+    """
+
+    advantages: FloatArray
+    mask: BoolArray
+
+    @property
+    def carries_signal(self) -> bool:
+        """Whether any token has a non-zero advantage; a group whose rollouts all score the same has none."""
+        return bool(np.any(self.advantages[self.mask] != 0))
+
+
+class CreditRule(Protocol):
+    """Trees to per-token advantages. A rule sees all trees of a step, because some normalise over the batch."""
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]: ...

@@ -1,0 +1,105 @@
+"""Credit rules whose values come from the rollouts themselves: nothing to learn, nothing to load.
+
+All read advantage(branch) = value(its end) - value(its start), with value(end) the mean return of the rollouts below
+(`laurel.credit.fans`) and value(start) as each rule says. Every policy token of a branch gets the same advantage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from laurel.credit.credit import Credit
+from laurel.credit.fans import Comparison, branch_advantages, segment_values, spread
+from laurel.credit.groups import leave_one_out, sibling_mean, standardised
+from laurel.credit.returns import Returns, TotalReward
+from laurel.errors import ConfigurationError
+from laurel.tree import FloatArray, Tree
+
+
+@dataclass(frozen=True)
+class WholeReturn:
+    """value(start) = baseline, a constant: every token gets the whole return of its rollout minus it.
+
+    Exact in expectation for any constant, with the largest variance of all (Williams 1992, REINFORCE). A token that
+    several rollouts share gets their mean.
+    """
+
+    baseline: float = 0.0
+    returns: Returns = TotalReward()
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
+        credits = []
+        for tree in trees:
+            returns = self.returns(tree)
+            values = np.nan_to_num(segment_values(tree, returns))
+            credits.append(spread(tree, values - self.baseline, ~np.isnan(returns)))
+        return credits
+
+
+@dataclass(frozen=True)
+class SiblingMean:
+    """value(start) = mean of all siblings: `groups.sibling_mean` at every fan (Dr. GRPO, arXiv 2503.20783)."""
+
+    returns: Returns = TotalReward()
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
+        return [_compared(tree, self.returns, sibling_mean) for tree in trees]
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """value(start) = mean of the siblings without oneself: `groups.leave_one_out` at every fan (RLOO, 2402.14740)."""
+
+    returns: Returns = TotalReward()
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
+        return [_compared(tree, self.returns, leave_one_out) for tree in trees]
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """`groups.standardised` at every fan (GRPO, arXiv 2402.03300): biased, and the same scale for every prompt.
+
+    Attributes:
+        ddof: 0 (ours: the deviation of the group, as the paper writes it) or 1 (as `torch.std` in other libraries).
+        epsilon: added to the deviation, in units of the return.
+    """
+
+    ddof: int = 0
+    epsilon: float = 1e-6
+    returns: Returns = TotalReward()
+
+    def __post_init__(self) -> None:
+        if self.ddof not in (0, 1):
+            raise ConfigurationError(f"ddof must be 0 or 1, got {self.ddof!r}.", hint="0 is the paper's reading.")
+        if not self.epsilon >= 0:
+            raise ConfigurationError(f"epsilon must not be negative, got {self.epsilon!r}.")
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
+        def compare(returns: FloatArray) -> FloatArray:
+            return standardised(returns, ddof=self.ddof, epsilon=self.epsilon)
+
+        return [_compared(tree, self.returns, compare) for tree in trees]
+
+
+@dataclass(frozen=True)
+class EveryToken:
+    """The same advantage for every policy token that did not fail, graded or not: demonstrations are all good."""
+
+    advantage: float = 1.0
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
+        credits = []
+        for tree in trees:
+            outcomes = [tree.segments[leaf].outcome for leaf in tree.leaves]
+            live = np.array([outcome is None or not outcome.failed for outcome in outcomes])
+            credits.append(spread(tree, np.full(len(tree.segments), self.advantage), live))
+        return credits
+
+
+def _compared(tree: Tree, returns: Returns, compare: Comparison) -> Credit:
+    earned = returns(tree)
+    return spread(tree, branch_advantages(tree, earned, compare), ~np.isnan(earned))
