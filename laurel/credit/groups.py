@@ -29,7 +29,7 @@ def sibling_mean(returns: FloatArray) -> FloatArray:
     """
     if is_constant(returns):
         return np.zeros_like(returns)
-    return returns - returns.mean()
+    return _centred(returns)
 
 
 def leave_one_out(returns: FloatArray) -> FloatArray:
@@ -41,7 +41,7 @@ def leave_one_out(returns: FloatArray) -> FloatArray:
     if is_constant(returns):
         return np.zeros_like(returns)
     size = len(returns)
-    return size / (size - 1) * (returns - returns.mean())
+    return _centred(returns) * size / (size - 1)
 
 
 def standardised(returns: FloatArray, *, ddof: int = 0, epsilon: float = 1e-6) -> FloatArray:
@@ -56,4 +56,9 @@ def standardised(returns: FloatArray, *, ddof: int = 0, epsilon: float = 1e-6) -
     """
     if is_constant(returns):
         return np.zeros_like(returns)
-    return (returns - returns.mean()) / (returns.std(ddof=ddof) + epsilon)
+    return _centred(returns) / float(returns.std(ddof=ddof) + epsilon)
+
+
+def _centred(returns: FloatArray) -> FloatArray:
+    centred: FloatArray = returns - returns.mean()
+    return centred

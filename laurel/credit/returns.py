@@ -6,7 +6,7 @@ over what is left after those leaves are removed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -62,7 +62,7 @@ class OverlongPenalty:
 
     limit: int
     cushion: int
-    base: Returns = TotalReward()
+    base: Returns = field(default_factory=TotalReward)
 
     def __post_init__(self) -> None:
         if not 0 < self.cushion <= self.limit:

@@ -7,7 +7,7 @@ All read advantage(branch) = value(its end) - value(its start), with value(end) 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class WholeReturn:
     """
 
     baseline: float = 0.0
-    returns: Returns = TotalReward()
+    returns: Returns = field(default_factory=TotalReward)
 
     def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
         credits = []
@@ -43,7 +43,7 @@ class WholeReturn:
 class SiblingMean:
     """value(start) = mean of all siblings: `groups.sibling_mean` at every fan (Dr. GRPO, arXiv 2503.20783)."""
 
-    returns: Returns = TotalReward()
+    returns: Returns = field(default_factory=TotalReward)
 
     def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
         return [_compared(tree, self.returns, sibling_mean) for tree in trees]
@@ -53,7 +53,7 @@ class SiblingMean:
 class LeaveOneOut:
     """value(start) = mean of the siblings without oneself: `groups.leave_one_out` at every fan (RLOO, 2402.14740)."""
 
-    returns: Returns = TotalReward()
+    returns: Returns = field(default_factory=TotalReward)
 
     def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
         return [_compared(tree, self.returns, leave_one_out) for tree in trees]
@@ -70,7 +70,7 @@ class Standardised:
 
     ddof: int = 0
     epsilon: float = 1e-6
-    returns: Returns = TotalReward()
+    returns: Returns = field(default_factory=TotalReward)
 
     def __post_init__(self) -> None:
         if self.ddof not in (0, 1):

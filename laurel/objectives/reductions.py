@@ -108,8 +108,8 @@ def _live(tree: Tree, mask: BoolArray) -> BoolArray:
             last[index] = carries[index]
         elif segment.parent >= 0:
             last[index] = last[segment.parent]
-    failed = [(outcome := tree.segments[leaf].outcome) is not None and outcome.failed for leaf in tree.leaves]
-    return last[list(tree.leaves)] & ~np.array(failed)
+    outcomes = [tree.segments[leaf].outcome for leaf in tree.leaves]
+    return last[list(tree.leaves)] & np.array([outcome is None or not outcome.failed for outcome in outcomes])
 
 
 def _spread(tree: Tree, mask: BoolArray, weight: Callable[[FloatArray], FloatArray]) -> FloatArray:
