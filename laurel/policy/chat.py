@@ -1,0 +1,77 @@
+"""From text to token ids, and from turn to turn, so that ids only ever append."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from laurel.errors import PolicyError
+from laurel.tasks.task import Prompt
+from laurel.tree import IntArray
+
+_ANSWER = "laurelanswer"
+"""Stands for the policy's own turn while the template's text around it is read off."""
+
+
+class Chat:
+    """A tokenizer and its chat template."""
+
+    def __init__(self, tokenizer: Any, end_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._end_ids = end_ids
+
+    @property
+    def has_template(self) -> bool:
+        return getattr(self._tokenizer, "chat_template", None) is not None
+
+    def encode_prompt(self, prompt: Prompt) -> IntArray:
+        """See `Policy.encode_prompt`."""
+        if isinstance(prompt, str):
+            return self._ids(prompt, special=True)
+        if not self.has_template:
+            raise PolicyError(
+                "The prompt is a conversation, but the tokenizer has no chat template.",
+                hint="use a plain text prompt, or a model whose tokenizer has a template.",
+            )
+        return self._ids(self._render(list(prompt), opening=True), special=False)
+
+    def bridge(self, observation: str, *, ended_turn: bool) -> IntArray:
+        """See `Policy.bridge`."""
+        if not self.has_template:
+            return self._ids(observation, special=False)
+        conversation = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": _ANSWER},
+            {"role": "user", "content": observation},
+        ]
+        _, found, after = self._render(conversation, opening=True).partition(_ANSWER)
+        if not found:
+            raise PolicyError(
+                "The chat template changes or drops the assistant's earlier turns, so turns cannot be bridged.",
+                hint="set a template on the tokenizer that writes each message as it is.",
+            )
+        ids = self._ids(after, special=False)
+        if ended_turn and len(ids) > 1 and int(ids[0]) in self._end_ids:
+            return ids[1:]
+        return ids
+
+    def decode(self, tokens: Sequence[int] | IntArray) -> str:
+        """See `Policy.decode`."""
+        text: str = self._tokenizer.decode(
+            np.asarray(tokens, dtype=np.int64).tolist(), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _render(self, conversation: Sequence[Any], *, opening: bool) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            list(conversation), tokenize=False, add_generation_prompt=opening
+        )
+        return text
+
+    def _ids(self, text: str, *, special: bool) -> IntArray:
+        ids = np.asarray(self._tokenizer(text, add_special_tokens=special)["input_ids"], dtype=np.int64)
+        if len(ids) == 0:
+            raise PolicyError(f"The text {text!r} has no tokens.", hint="leave empty prompts and observations out.")
+        return ids

@@ -1,0 +1,227 @@
+"""A policy: a causal language model with its tokenizer, as the rest of Laurel uses it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from laurel.errors import PolicyError
+from laurel.policy.attention import AttentionPlan, attending
+from laurel.policy.chat import Chat
+from laurel.policy.log_probs import CHUNK_ELEMENTS, Head, log_probs_and_entropy
+from laurel.policy.packed import Packed
+from laurel.policy.tree_attention import TreeAttention
+from laurel.tasks.task import Prompt
+from laurel.tree import IntArray
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What a policy says about N scored tokens, in nats.
+
+    Attributes:
+        log_probs: [N] of each token, after temperature and recorded support.
+        entropy: [N] of the distribution that it was judged under.
+    """
+
+    log_probs: Tensor
+    entropy: Tensor
+
+
+class Policy:
+    """Built by `laurel.policy.load` and `laurel.policy.tiny`, which also prove that the architecture is computed right.
+
+    Attributes:
+        name: the hub name or directory that it came from.
+        model: the `transformers` model, in evaluation mode, without dropout, attending as the plan in force says.
+        tokenizer: its tokenizer.
+        device, dtype: where and in what the model computes.
+        context_length: most tokens on a path.
+        end_ids: every token id that ends an answer.
+        vocabulary_size: number of logits.
+    """
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, *, context_length: int, end_ids: frozenset[int]) -> None:
+        self.name = name
+        self.model = model
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+        self.end_ids = end_ids
+        self.chat = Chat(tokenizer, end_ids)
+        self._decoder = model.get_decoder()
+        self._output = model.get_output_embeddings()
+        if not isinstance(self._output, torch.nn.Linear):
+            raise PolicyError(
+                f"{name}: the output head of {type(model).__name__} is {type(self._output).__name__}, not a linear map.",
+                hint="choose a decoder with one linear language-model head.",
+            )
+        self._scale, self._softcap = _logit_scaling(model.config)
+        self.vocabulary_size: int = self._output.weight.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self._output.weight.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self._output.weight.dtype
+        return dtype
+
+    @property
+    def head(self) -> Head:
+        """The output head, over the live parameters."""
+        return Head(self._output.weight, self._output.bias, self._scale, self._softcap)
+
+    def encode_prompt(self, prompt: Prompt) -> IntArray:
+        """Token ids of plain text, or of a conversation laid out by the chat template up to where the policy speaks.
+
+        Raises:
+            PolicyError: for a conversation without a chat template, text that has no tokens, or an unknown character.
+        """
+        return self.chat.encode_prompt(prompt)
+
+    def bridge(self, observation: str, *, ended_turn: bool) -> IntArray:
+        """Token ids between one turn of the policy and the next: end of turn, the observation, the new opening.
+
+        Args:
+            observation: what the environment answers, as the user's message (plain text without a chat template).
+            ended_turn: whether the policy drew its end-of-turn token itself, so that it is not repeated.
+        """
+        return self.chat.bridge(observation, ended_turn=ended_turn)
+
+    def decode(self, tokens: Sequence[int] | IntArray) -> str:
+        """The text of some tokens, without special tokens."""
+        return self.chat.decode(tokens)
+
+    def hidden_states(self, tokens: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
+        """Final hidden states, after the last norm: [T, D] of one row [T], or [B, Q, D] of a batch [B, Q].
+
+        Args:
+            tokens, positions: ids and places on the path, of the same shape.
+            plan: what each token attends to.
+        """
+        row = tokens.dim() == 1
+        if row:
+            tokens, positions = tokens.unsqueeze(0), positions.unsqueeze(0)
+        with attending(plan):
+            hidden: Tensor = self._decoder(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state
+        return hidden[0] if row else hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[N, D] final hidden states to [N, V] logits in float32, with the architecture's scaling and capping."""
+        return self.head.logits(hidden)
+
+    def token_scores(
+        self, packed: Packed, *, entropy: bool = True, chunk_elements: int = CHUNK_ELEMENTS
+    ) -> TokenScores:
+        """Log-probability and entropy of every scored token, differentiable; see `laurel.policy.log_probs`.
+
+        Args:
+            packed: the trees.
+            entropy: whether the entropy may carry a gradient (its value comes either way).
+            chunk_elements: most logits to hold at once.
+        """
+        hidden = self.hidden_states(packed.tokens, packed.positions, TreeAttention.of(packed))
+        hidden = hidden.index_select(0, packed.row_predictors)
+        log_probs, row_entropy = log_probs_and_entropy(hidden, self.head, packed.rows, chunk_elements=chunk_elements)
+        if not entropy:
+            row_entropy = row_entropy.detach()
+        return TokenScores(log_probs.index_select(0, packed.rank), row_entropy.index_select(0, packed.row_of))
+
+    def trainable_parameters(self) -> dict[str, Parameter]:
+        """Name to parameter, sorted by name, tied ones once."""
+        return {name: p for name, p in sorted(self.model.named_parameters()) if p.requires_grad}
+
+    def snapshot(self, name: str) -> Reference:
+        """The policy as it is now, kept under `name`; later updates do not reach it."""
+        return Reference(name, self)
+
+    def restore_snapshot(self, name: str, tensors: Mapping[str, Tensor]) -> Reference:
+        """A snapshot from what `Reference.tensors` gave, over this policy's frozen parameters.
+
+        Raises:
+            PolicyError: when the names or shapes are not those of this policy's trainable parameters.
+        """
+        return Reference(name, self, tensors)
+
+    def export(self, directory: str | Path) -> None:
+        """Write a directory that `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load."""
+        directory = Path(directory)
+        model = self.model
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            model.save_pretrained(directory)
+            self.tokenizer.save_pretrained(directory)
+        except OSError as error:
+            raise PolicyError(f"Cannot write the model to {directory}: {error}.", hint="choose another one.") from error
+
+
+class Reference:
+    """An immutable, named copy of a policy.
+
+    Only what trains is copied; frozen parameters (under an adapter: the whole base model) are shared. On the CPU its
+    scores of the same packed trees are bit for bit those of the policy at the time of the copy, so the
+    Kullback-Leibler divergence at the first step is exactly 0.
+    """
+
+    def __init__(self, name: str, policy: Policy, tensors: Mapping[str, Tensor] | None = None) -> None:
+        self.name = name
+        trainable = policy.trainable_parameters()
+        shared = {id(p): p for p in policy.model.parameters() if not p.requires_grad}
+        model = copy.deepcopy(policy.model, shared)
+        self._tensors: dict[str, Tensor] = {
+            key: parameter.data for key, parameter in sorted(model.named_parameters()) if key in trainable
+        }
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        if tensors is not None:
+            self._fill(tensors)
+        self._policy = Policy(
+            f"{policy.name} ({name})",
+            model,
+            policy.tokenizer,
+            context_length=policy.context_length,
+            end_ids=policy.end_ids,
+        )
+
+    def _fill(self, tensors: Mapping[str, Tensor]) -> None:
+        different = sorted(set(tensors) ^ set(self._tensors))
+        different += [
+            k for k in sorted(set(tensors) & set(self._tensors)) if tensors[k].shape != self._tensors[k].shape
+        ]
+        if different:
+            raise PolicyError(
+                f"Snapshot {self.name}: {different[0]} (and {len(different) - 1} more) does not match the policy.",
+                hint="restore it with the policy and adapter settings that it was taken from.",
+            )
+        for key, tensor in tensors.items():
+            self._tensors[key].copy_(tensor)
+
+    def token_scores(self, packed: Packed) -> TokenScores:
+        """As `Policy.token_scores`, without gradient."""
+        with torch.no_grad():
+            return self._policy.token_scores(packed)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies of what was trainable, for checkpoints; `Policy.restore_snapshot` takes them back."""
+        return {key: tensor.clone() for key, tensor in self._tensors.items()}
+
+
+def _logit_scaling(config: Any) -> tuple[float, float | None]:
+    """Factor on the logits and soft cap, under the names that architectures give them; checked at load by parity."""
+    config = config.get_text_config(decoder=True)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    scale = 1.0
+    if getattr(config, "logit_scale", None) is not None:  # Cohere
+        scale *= float(config.logit_scale)
+    if getattr(config, "logits_scaling", None) is not None:  # Granite
+        scale /= float(config.logits_scaling)
+    return scale, softcap

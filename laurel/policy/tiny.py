@@ -1,0 +1,77 @@
+"""A small decoder from scratch, one character per token: what demos and tests train in seconds."""
+
+from __future__ import annotations
+
+import string
+
+import torch
+
+from laurel.errors import PolicyError
+from laurel.policy.load import assemble
+from laurel.policy.policy import Policy
+
+PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " \n"
+"""The characters that a tiny policy knows by default."""
+
+PAD, END = "<pad>", "<eos>"
+
+
+def tiny(
+    *,
+    alphabet: str = PRINTABLE,
+    hidden_size: int = 64,
+    layers: int = 2,
+    heads: int = 4,
+    context_length: int = 128,
+    seed: int = 0,
+) -> Policy:
+    """A Qwen3-shaped policy with random weights and a character tokenizer; the same seed gives the same weights.
+
+    Args:
+        alphabet: the characters that it can read and write, each one token.
+        hidden_size: width; a multiple of twice the number of heads.
+        layers, heads: depth and attention heads.
+        context_length: most tokens on a path.
+        seed: of the initial weights.
+
+    Raises:
+        PolicyError: when the alphabet repeats a character or the width does not divide.
+    """
+    if len(set(alphabet)) != len(alphabet) or not alphabet:
+        raise PolicyError("The alphabet must hold each character once.", hint="remove repeated characters.")
+    if hidden_size % (2 * heads):
+        raise PolicyError(f"hidden_size {hidden_size} is not a multiple of 2 x {heads} heads.", hint="change either.")
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    vocabulary = [PAD, END, *alphabet]
+    config = Qwen3Config(
+        vocab_size=len(vocabulary),
+        hidden_size=hidden_size,
+        intermediate_size=3 * hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=hidden_size // heads,
+        max_position_embeddings=context_length,
+        tie_word_embeddings=True,
+        attention_dropout=0.0,
+        bos_token_id=None,
+        eos_token_id=vocabulary.index(END),
+        pad_token_id=vocabulary.index(PAD),
+        dtype="float32",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen3ForCausalLM(config)
+    return assemble("tiny", model, character_tokenizer(vocabulary, context_length))
+
+
+def character_tokenizer(vocabulary: list[str], context_length: int) -> object:
+    """A tokenizer with one token per character; characters outside the vocabulary are an error, never an unknown."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({token: index for index, token in enumerate(vocabulary)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    core.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token=PAD, eos_token=END, model_max_length=context_length)
