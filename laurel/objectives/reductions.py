@@ -109,7 +109,9 @@ def _live(tree: Tree, mask: BoolArray) -> BoolArray:
         elif segment.parent >= 0:
             last[index] = last[segment.parent]
     outcomes = [tree.segments[leaf].outcome for leaf in tree.leaves]
-    return last[list(tree.leaves)] & np.array([outcome is None or not outcome.failed for outcome in outcomes])
+    usable = np.array([outcome is None or not outcome.failed for outcome in outcomes])
+    live: BoolArray = last[list(tree.leaves)] & usable
+    return live
 
 
 def _spread(tree: Tree, mask: BoolArray, weight: Callable[[FloatArray], FloatArray]) -> FloatArray:

@@ -1,0 +1,54 @@
+"""The oracle: worlds small enough to list, and the exact bias and variance of any algorithm in them."""
+
+from laurel.theory.audit import (
+    Audit,
+    Experience,
+    GradientDistribution,
+    audit,
+    compare,
+    example_logits,
+    example_world,
+    gradient_distribution,
+    groups,
+)
+from laurel.theory.exact import (
+    expected_return,
+    history_values,
+    kl_divergence,
+    optimal_path_probs,
+    path_log_probs,
+    path_returns,
+    path_values,
+    return_gradient,
+    score_function_gradient,
+    soft_bellman_policy,
+)
+from laurel.theory.world import Path, Reply, World, group_tree, path_segments, single_turn
+
+__all__ = [
+    "Audit",
+    "Experience",
+    "GradientDistribution",
+    "Path",
+    "Reply",
+    "World",
+    "audit",
+    "compare",
+    "example_logits",
+    "example_world",
+    "expected_return",
+    "gradient_distribution",
+    "group_tree",
+    "groups",
+    "history_values",
+    "kl_divergence",
+    "optimal_path_probs",
+    "path_log_probs",
+    "path_returns",
+    "path_segments",
+    "path_values",
+    "return_gradient",
+    "score_function_gradient",
+    "single_turn",
+    "soft_bellman_policy",
+]

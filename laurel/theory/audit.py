@@ -1,0 +1,251 @@
+"""The audit of an algorithm: the distribution of its gradient over everything it can sample, against the exact one.
+
+Every group of samples that the policy can draw is listed with its probability and goes through the algorithm's own
+credit, objective and reduction, on real trees; so bias and variance are exact numbers, not estimates.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from laurel.algorithms import Algorithm
+from laurel.credit import CreditRule
+from laurel.errors import ConfigurationError
+from laurel.objectives import Reduction, TokenBatch, TokenLoss
+from laurel.theory.exact import path_log_probs, return_gradient
+from laurel.theory.world import World, group_tree, single_turn
+from laurel.tree import FloatArray, Tree
+
+MAXIMUM_GROUPS = 200_000
+
+
+@dataclass(frozen=True)
+class Experience:
+    """One batch that may be sampled.
+
+    Attributes:
+        probability: of drawing exactly this.
+        trees: the batch.
+        states: for every policy token in the order of the flat layout, tree after tree, the state it was drawn in.
+    """
+
+    probability: float
+    trees: tuple[Tree, ...]
+    states: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GradientDistribution:
+    """The estimated ascent direction of every experience: probabilities [E], gradients [E, S, V]."""
+
+    probabilities: FloatArray
+    gradients: FloatArray
+
+    @property
+    def mean(self) -> FloatArray:
+        """The expected gradient, [S, V]."""
+        return np.asarray(np.tensordot(self.probabilities, self.gradients, axes=1))
+
+    @property
+    def variance(self) -> float:
+        """E |gradient - mean|^2, summed over all entries."""
+        squares = np.square(self.gradients - self.mean).sum(axis=(1, 2))
+        return float(self.probabilities @ squares)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """How an algorithm's expected gradient compares with the exact gradient of the expected return.
+
+    Attributes:
+        name: the algorithm.
+        samples: G, rollouts per prompt.
+        scale: <mean, exact> / |exact|^2: 1 is the exact length along the exact direction.
+        cosine: of the angle between mean and exact: 1 is the exact direction.
+        bias: |mean - exact| / |exact|: 0 is unbiased.
+        variance: E |gradient - mean|^2 / |mean|^2: noise per unit of signal.
+    """
+
+    name: str
+    samples: int
+    scale: float
+    cosine: float
+    bias: float
+    variance: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name:<20} G={self.samples}  scale {self.scale:6.3f}  cosine {self.cosine:6.3f}  "
+            f"bias {self.bias:8.2e}  noise/signal {self.variance:8.3f}"
+        )
+
+
+def groups(world: World, behaviour: torch.Tensor, samples: int, *, prompts: int = 1) -> Iterator[Experience]:
+    """Every batch of `prompts` groups of `samples` rollouts drawn from the behaviour table, with its probability.
+
+    Raises:
+        ConfigurationError: more than MAXIMUM_GROUPS batches.
+    """
+    drawn = prompts * samples
+    if len(world.paths) ** drawn > MAXIMUM_GROUPS:
+        raise ConfigurationError(
+            f"{len(world.paths)} rollouts drawn {drawn} times give more than {MAXIMUM_GROUPS} batches.",
+            hint="take fewer samples or a smaller world.",
+        )
+    chances = path_log_probs(world, behaviour.detach()).exp().tolist()
+    for chosen in itertools.product(range(len(world.paths)), repeat=drawn):
+        paths = tuple(world.paths[index] for index in chosen)
+        trees = tuple(
+            group_tree(world, paths[first : first + samples], id=f"tree {first}") for first in range(0, drawn, samples)
+        )
+        states = tuple(state for path in paths for state in path.states)
+        yield Experience(float(np.prod([chances[index] for index in chosen])), trees, states)
+
+
+def gradient_distribution(
+    experiences: Iterable[Experience],
+    logits: torch.Tensor,
+    *,
+    credit: CreditRule,
+    losses: Sequence[TokenLoss],
+    reduction: Reduction,
+    behaviour: torch.Tensor | None = None,
+    old: torch.Tensor | None = None,
+    reference: torch.Tensor | None = None,
+) -> GradientDistribution:
+    """Minus the gradient of sum_t weight_t * (sum of losses)_t with respect to the logits, for every experience.
+
+    Args:
+        logits: [S, V], the policy now.
+        behaviour: the table that the experiences were drawn from; the current one by default.
+        old: the table at the start of the update; the behaviour by default.
+        reference: the table of the reference policy, for regularisers.
+    """
+    experiences = list(experiences)
+    behaviour = logits if behaviour is None else behaviour
+    old = behaviour if old is None else old
+    tokens = _scored_tokens(experiences, credit, reduction)
+    state, token = torch.tensor(tokens.states), torch.tensor(tokens.tokens)
+    table = torch.log_softmax(logits.detach(), dim=-1)
+    log_probs = table[state, token].requires_grad_()
+    entropies = -(table.exp() * table).sum(-1)
+    entropy = entropies[state].requires_grad_()
+    batch = TokenBatch(
+        log_probs=log_probs,
+        old_log_probs=torch.log_softmax(old.detach(), dim=-1)[state, token],
+        sampler_log_probs=torch.log_softmax(behaviour.detach(), dim=-1)[state, token],
+        entropy=entropy,
+        advantages=torch.tensor(tokens.advantages, dtype=torch.float64),
+        rollout=torch.tensor(tokens.rollouts),
+        reference_log_probs=None if reference is None else torch.log_softmax(reference.detach(), dim=-1)[state, token],
+    )
+    total = torch.zeros((), dtype=torch.float64)
+    for loss in losses:
+        total = total - (torch.tensor(tokens.weights, dtype=torch.float64) * loss(batch)[0]).sum()
+    by_log_prob, by_entropy = torch.autograd.grad(
+        total, (log_probs, entropy), allow_unused=True, materialize_grads=True
+    )
+    score = torch.nn.functional.one_hot(token, logits.shape[1]) - table.exp()[state]
+    entropy_score = -(table.exp() * (table + entropies[:, None]))[state]
+    per_token = by_log_prob[:, None] * score + by_entropy[:, None] * entropy_score
+    cells = torch.tensor(tokens.experiences) * logits.shape[0] + state
+    gradients = torch.zeros(len(experiences) * logits.shape[0], logits.shape[1], dtype=torch.float64)
+    gradients.index_add_(0, cells, per_token)
+    chances = np.array([experience.probability for experience in experiences])
+    return GradientDistribution(chances, gradients.reshape(len(experiences), *logits.shape).numpy())
+
+
+def compare(name: str, samples: int, estimated: GradientDistribution, exact: FloatArray) -> Audit:
+    """The audit of a distribution of gradients against the exact one."""
+    mean = estimated.mean
+    size, length = float((exact**2).sum()), float((mean**2).sum())
+    along = float((mean * exact).sum())
+    return Audit(
+        name=name,
+        samples=samples,
+        scale=along / size,
+        cosine=along / np.sqrt(size * length) if length else 0.0,
+        bias=float(np.sqrt(((mean - exact) ** 2).sum() / size)),
+        variance=estimated.variance / length if length else float("inf"),
+    )
+
+
+def audit(
+    algorithm: Algorithm,
+    world: World | None = None,
+    logits: torch.Tensor | None = None,
+    *,
+    samples: int = 2,
+    behaviour: torch.Tensor | None = None,
+) -> Audit:
+    """Bias, variance and cosine of an algorithm's gradient of the return; its regularisers are left out.
+
+    Args:
+        world: the task; `example_world()` by default.
+        logits: [S, V], the policy now; a fixed uneven one by default.
+        samples: G, rollouts per prompt.
+        behaviour: the policy that drew the samples, where it is not the current one.
+    """
+    world = example_world() if world is None else world
+    logits = example_logits(world) if logits is None else logits
+    estimated = gradient_distribution(
+        groups(world, logits if behaviour is None else behaviour, samples),
+        logits,
+        credit=algorithm.credit,
+        losses=(algorithm.objective,),
+        reduction=algorithm.reduction,
+        behaviour=behaviour,
+    )
+    return compare(algorithm.name, samples, estimated, return_gradient(world, logits))
+
+
+def example_world() -> World:
+    """Three tokens, at most two of them, token 2 ends: 7 rollouts of two lengths with graded returns."""
+    worth = {(2,): 0.2, (0, 0): 0.0, (0, 1): 1.0, (0, 2): 0.0, (1, 0): 0.5, (1, 1): 0.0, (1, 2): 1.0}
+    return single_turn(vocabulary=3, horizon=2, score=worth.__getitem__, end=2)
+
+
+def example_logits(world: World) -> torch.Tensor:
+    """An uneven table [S, V] that is the same on every machine."""
+    cells = torch.arange(len(world.states) * world.vocabulary, dtype=torch.float64)
+    return torch.sin(2.3 * cells + 0.7).reshape(len(world.states), world.vocabulary)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """All tokens that carry loss in any experience, [N] each."""
+
+    experiences: list[int]
+    states: list[int]
+    tokens: list[int]
+    advantages: list[float]
+    weights: list[float]
+    rollouts: list[int]
+
+
+def _scored_tokens(experiences: Sequence[Experience], credit: CreditRule, reduction: Reduction) -> _Tokens:
+    scored = _Tokens([], [], [], [], [], [])
+    rollouts = 0
+    for index, experience in enumerate(experiences):
+        credits = credit(experience.trees)
+        weights = reduction(experience.trees, [given.mask for given in credits])
+        used = 0
+        for tree, given, weight in zip(experience.trees, credits, weights, strict=True):
+            flat = tree.flat
+            count = int(flat.policy.sum())
+            keep = given.mask[flat.policy]
+            scored.states.extend(np.array(experience.states[used : used + count], dtype=np.int64)[keep].tolist())
+            used += count
+            scored.tokens.extend(flat.tokens[given.mask].tolist())
+            scored.advantages.extend(given.advantages[given.mask].tolist())
+            scored.weights.extend(weight[given.mask].tolist())
+            first_leaf = np.searchsorted(np.array(tree.leaves), flat.segment[given.mask])
+            scored.rollouts.extend((rollouts + first_leaf).tolist())
+            rollouts += len(tree.leaves)
+            scored.experiences.extend([index] * int(given.mask.sum()))
+    return scored
