@@ -1,8 +1,13 @@
 """Environments: text in, text out, over one or several turns."""
 
+from collections.abc import Callable
+
 from laurel.environments.conversation import Conversation, Dialogue
 from laurel.environments.environment import Environment, Episode, Turn
 from laurel.environments.number_guessing import NumberGuessing
 from laurel.environments.single_turn import SingleTurn
 
-__all__ = ["Conversation", "Dialogue", "Environment", "Episode", "NumberGuessing", "SingleTurn", "Turn"]
+ENVIRONMENTS: dict[str, Callable[..., Environment]] = {"number_guessing": NumberGuessing, "single_turn": SingleTurn}
+"""The environments that a recipe names."""
+
+__all__ = ["ENVIRONMENTS", "Conversation", "Dialogue", "Environment", "Episode", "NumberGuessing", "SingleTurn", "Turn"]

@@ -9,6 +9,7 @@ from functools import cache
 from laurel.environments.conversation import Conversation, Dialogue
 from laurel.errors import ConfigurationError
 from laurel.tasks.task import Task
+from laurel.tasks.task_set import TaskSet
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class NumberGuessing(Conversation):
         """What every episode starts with."""
         return f"guess {self.low}-{self.high}:"
 
-    def tasks(self, count: int) -> tuple[Task, ...]:
-        """`count` games that differ in their hidden number only."""
-        return tuple(Task(id=f"game-{index}", prompt=self.prompt) for index in range(count))
+    def tasks(self, count: int, *, first: int = 0) -> TaskSet:
+        """`count` games, numbered from `first`, that differ in their hidden number only."""
+        games = (Task(id=f"game-{index}", prompt=self.prompt) for index in range(first, first + count))
+        return TaskSet("number guessing", tuple(games))
 
     def hidden(self, task: Task) -> int:
         """The number to guess."""

@@ -1,5 +1,42 @@
-"""Tasks: what is asked, and what is known about a right answer."""
+"""Tasks: what is asked, what is known about a right answer, and the order in which a run visits them."""
 
+from collections.abc import Callable
+
+from laurel.tasks.cursor import Cursor
+from laurel.tasks.extraction import Extractor, after_marker, extractor, last_boxed
+from laurel.tasks.normalise import leaks, normalised, refuse_leaks
+from laurel.tasks.rows import Columns
+from laurel.tasks.sources import from_iterable, jsonl, parquet, reasoning_gym
 from laurel.tasks.task import Message, Prompt, Task
+from laurel.tasks.task_set import TaskSet
+from laurel.tasks.template import Template
 
-__all__ = ["Message", "Prompt", "Task"]
+SOURCES: dict[str, Callable[..., TaskSet]] = {
+    "from_iterable": from_iterable,
+    "jsonl": jsonl,
+    "parquet": parquet,
+    "reasoning_gym": reasoning_gym,
+}
+"""The sources that a recipe names."""
+
+__all__ = [
+    "SOURCES",
+    "Columns",
+    "Cursor",
+    "Extractor",
+    "Message",
+    "Prompt",
+    "Task",
+    "TaskSet",
+    "Template",
+    "after_marker",
+    "extractor",
+    "from_iterable",
+    "jsonl",
+    "last_boxed",
+    "leaks",
+    "normalised",
+    "parquet",
+    "reasoning_gym",
+    "refuse_leaks",
+]

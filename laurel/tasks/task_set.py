@@ -1,0 +1,112 @@
+"""Tasks under one name: an immutable sequence that knows its content's fingerprint and splits without leaks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import overload
+
+from laurel.errors import TaskError
+from laurel.tasks.normalise import normalised
+from laurel.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class TaskSet(Sequence[Task]):
+    """Tasks with unique ids.
+
+    Attributes:
+        name: what reports call the set.
+        tasks: in the order of their source.
+
+    Raises:
+        TaskError: if there is none, or two share an id.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise TaskError(f"The task set '{self.name}' is empty.", hint="give at least one task.")
+        places: dict[str, int] = {}
+        for index, task in enumerate(self.tasks):
+            if task.id in places:
+                raise TaskError(
+                    f"The task set '{self.name}' has the id '{task.id}' twice: tasks {places[task.id]} and {index}.",
+                    hint="make ids unique, or leave the id column out to number the rows.",
+                )
+            places[task.id] = index
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> TaskSet: ...
+    def __getitem__(self, index: int | slice) -> Task | TaskSet:
+        return TaskSet(self.name, self.tasks[index]) if isinstance(index, slice) else self.tasks[index]
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.tasks)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Task]:
+        """The tasks by their ids."""
+        return MappingProxyType({task.id: task for task in self.tasks})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, prompts, references and data in order: equal exactly when the content is."""
+        digest = hashlib.sha256()
+        for task in self.tasks:
+            row = [task.id, task.prompt, task.reference, dict(task.data)]
+            digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+        return digest.hexdigest()
+
+    @cached_property
+    def duplicates(self) -> int:
+        """How many tasks repeat the normalised prompt of an earlier one."""
+        return len(self.tasks) - len({normalised(task.prompt) for task in self.tasks})
+
+    def split(self, held_out: int | float, *, seed: int = 0) -> tuple[TaskSet, TaskSet]:
+        """(training set, held-out set), without a prompt on both sides.
+
+        Tasks with the same normalised prompt stay together. Which side a prompt falls on follows from (seed, prompt)
+        and the size alone, not from the order of the rows.
+
+        Args:
+            held_out: how many tasks (int), or which fraction of them (float, in (0, 1)); reached from above where
+                equal prompts are kept together.
+            seed: another one gives another split.
+
+        Raises:
+            TaskError: if one side would be empty.
+        """
+        wanted = held_out if isinstance(held_out, int) else round(held_out * len(self.tasks))
+        groups: dict[str, list[int]] = {}
+        for index, task in enumerate(self.tasks):
+            groups.setdefault(normalised(task.prompt), []).append(index)
+        chosen: set[int] = set()
+        for prompt in sorted(groups, key=lambda prompt: _rank(seed, prompt)):
+            if len(chosen) >= wanted:
+                break
+            chosen.update(groups[prompt])
+        if not 0 < len(chosen) < len(self.tasks):
+            raise TaskError(
+                f"Holding out {held_out} of the {len(self.tasks)} tasks of '{self.name}' leaves one side empty.",
+                hint=f"choose a size from 1 to {len(groups) - 1} (distinct prompts: {len(groups)}).",
+            )
+        sides = [
+            tuple(task for index, task in enumerate(self.tasks) if (index in chosen) is side) for side in (False, True)
+        ]
+        return TaskSet(f"{self.name} (training)", sides[0]), TaskSet(f"{self.name} (held out)", sides[1])
+
+
+def _rank(seed: int, prompt: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{prompt}".encode("utf-8", "surrogatepass")).digest()
