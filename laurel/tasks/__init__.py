@@ -2,13 +2,12 @@
 
 from collections.abc import Callable
 
-from laurel.tasks.cursor import Cursor
 from laurel.tasks.extraction import Extractor, after_marker, extractor, last_boxed
-from laurel.tasks.normalise import leaks, normalised, refuse_leaks
+from laurel.tasks.normalise import check_leak, leaks, normalised
 from laurel.tasks.rows import Columns
 from laurel.tasks.sources import from_iterable, jsonl, parquet, reasoning_gym
 from laurel.tasks.task import Message, Prompt, Task
-from laurel.tasks.task_set import TaskSet
+from laurel.tasks.task_set import Cursor, TaskSet
 from laurel.tasks.template import Template
 
 SOURCES: dict[str, Callable[..., TaskSet]] = {
@@ -30,6 +29,7 @@ __all__ = [
     "TaskSet",
     "Template",
     "after_marker",
+    "check_leak",
     "extractor",
     "from_iterable",
     "jsonl",
@@ -38,5 +38,4 @@ __all__ = [
     "normalised",
     "parquet",
     "reasoning_gym",
-    "refuse_leaks",
 ]

@@ -31,7 +31,7 @@ def leaks(train: Iterable[Task], held_out: Iterable[Task]) -> list[tuple[Task, T
     return [(twin, task) for twin, task in twins if twin is not None]
 
 
-def refuse_leaks(train: Iterable[Task], held_out: Iterable[Task]) -> None:
+def check_leak(train: Iterable[Task], held_out: Iterable[Task]) -> None:
     """Refuse a held-out set that shares prompts with the training set.
 
     Raises:
