@@ -23,6 +23,7 @@ from laurel.theory.exact import (
     score_function_gradient,
     soft_bellman_policy,
 )
+from laurel.theory.random_trees import random_tree
 from laurel.theory.world import Path, Reply, World, group_tree, path_segments, single_turn
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "path_returns",
     "path_segments",
     "path_values",
+    "random_tree",
     "return_gradient",
     "score_function_gradient",
     "single_turn",

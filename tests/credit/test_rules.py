@@ -1,0 +1,164 @@
+"""Credit rules on trees of every shape: the invariances that every rule must have."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from laurel.credit import Credit, EveryToken, LeaveOneOut, SiblingMean, Standardised, WholeReturn
+from laurel.errors import ConfigurationError, TreeError
+from laurel.theory import random_tree
+from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
+
+RULES = [WholeReturn(), WholeReturn(baseline=0.5), SiblingMean(), LeaveOneOut(), Standardised(), EveryToken()]
+seeds = st.integers(0, 10_000)
+
+
+def chain_group(*scores: float | None) -> Tree:
+    """Two-turn dialogues as siblings: policy 2, environment 3, policy 2 tokens each; None fails."""
+    segments = [Segment(Source.PROMPT, [1, 1], -1)]
+    for score in scores:
+        first = len(segments)
+        result = Failed("crash") if score is None else Score(score)
+        segments += [
+            Segment(Source.POLICY, [2, 3], 0),
+            Segment(Source.ENVIRONMENT, [4, 5, 6], first),
+            Segment(Source.POLICY, [7, 8], first + 1, outcome=Outcome(Ending.TERMINATED, "stop", result)),
+        ]
+    return Tree("t", "t", tuple(segments))
+
+
+def by_path(tree: Tree, credit: Credit) -> list[tuple[bytes, ...]]:
+    """What every token of every rollout got, without anything that depends on the layout."""
+    rows = []
+    for leaf in tree.leaves:
+        tokens = np.concatenate([np.arange(tree.flat.starts[s], tree.flat.ends[s]) for s in tree.path(leaf)])
+        columns = (tree.flat.tokens, tree.flat.source, credit.mask, np.round(credit.advantages, 9) + 0.0)
+        rows.append(tuple(column[tokens].tobytes() for column in columns))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (WholeReturn(), [1, 0, 0.5]),
+        (WholeReturn(baseline=0.25), [0.75, -0.25, 0.25]),
+        (SiblingMean(), [0.5, -0.5, 0]),
+        (LeaveOneOut(), [0.75, -0.75, 0]),
+        (Standardised(epsilon=0), [1.5**0.5, -(1.5**0.5), 0]),
+        (Standardised(ddof=1, epsilon=0), [1, -1, 0]),
+        (EveryToken(), [1, 1, 1]),
+        (EveryToken(0.5), [0.5, 0.5, 0.5]),
+    ],
+    ids=str,
+)
+def test_all_policy_tokens_of_a_dialogue_get_the_advantage_of_their_rollout(rule, expected):
+    (credit,) = rule([chain_group(1.0, 0.0, 0.5)])
+    assert credit.mask.tolist() == [False] * 2 + [True, True, False, False, False, True, True] * 3
+    for index, advantage in enumerate(expected):
+        tokens = credit.advantages[2 + 7 * index : 9 + 7 * index]
+        np.testing.assert_allclose(tokens, [advantage, advantage, 0, 0, 0, advantage, advantage], atol=1e-15)
+
+
+def test_shared_tokens_get_the_mean_of_their_live_rollouts():
+    score = [Outcome(Ending.TERMINATED, "stop", Score(value)) for value in (1.0, 0.0)]
+    failed = Outcome(Ending.TERMINATED, "stop", Failed("crash"))
+    shared = [Segment(Source.POLICY, [3], 1, outcome=outcome) for outcome in (*score, failed)]
+    tree = Tree("t", "t", (Segment(Source.PROMPT, [1], -1), Segment(Source.POLICY, [2, 2], 0), *shared))
+    (credit,) = WholeReturn()([tree])
+    assert credit.advantages.tolist() == [0, 0.5, 0.5, 1, 0, 0]
+    assert credit.mask.tolist() == [False, True, True, True, True, False]
+
+
+@given(seeds)
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_masks_hold_live_policy_tokens_and_nothing_else(rule, seed):
+    tree = random_tree(np.random.default_rng(seed), failing=0.4)
+    (credit,) = rule([tree])
+    for index, segment in enumerate(tree.segments):
+        below = [leaf for leaf in tree.leaves if index in tree.path(leaf)]
+        live = segment.source is Source.POLICY and any(not tree.segments[leaf].outcome.failed for leaf in below)
+        assert (credit.mask[tree.flat.starts[index] : tree.flat.ends[index]] == live).all()
+    assert (credit.advantages[~credit.mask] == 0).all()
+    assert np.isfinite(credit.advantages).all()
+
+
+@given(seeds, st.randoms(use_true_random=False))
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_splitting_a_segment_changes_nothing(rule, seed, random):
+    tree = random_tree(np.random.default_rng(seed))
+    long = [index for index, segment in enumerate(tree.segments) if len(segment) > 1]
+    assume(long)
+    where = random.choice(long)
+    cut = tree.split(where, random.randrange(1, len(tree.segments[where])))
+    (whole,), (parts,) = rule([tree]), rule([cut])
+    np.testing.assert_array_equal(whole.mask, parts.mask)
+    np.testing.assert_allclose(whole.advantages, parts.advantages, atol=1e-12)
+
+
+@given(seeds)
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_a_failed_sibling_is_a_sibling_that_was_never_sampled(rule, seed):
+    tree = random_tree(np.random.default_rng(seed), failing=0.4)
+    alive = [leaf for leaf in tree.leaves if not tree.segments[leaf].outcome.failed]
+    assume(0 < len(alive) < len(tree.leaves))
+    kept = sorted({index for leaf in alive for index in tree.path(leaf)})
+    place = {old: new for new, old in enumerate(kept)}
+    pruned = Tree(
+        "p", "p", tuple(replace(tree.segments[i], parent=place.get(tree.segments[i].parent, -1)) for i in kept)
+    )
+    (whole,), (rest,) = rule([tree]), rule([pruned])
+    survivors = np.isin(tree.flat.segment, kept)
+    np.testing.assert_array_equal(whole.mask[survivors], rest.mask)
+    np.testing.assert_allclose(whole.advantages[survivors], rest.advantages, atol=1e-12)
+    assert not whole.mask[~survivors].any()
+
+
+@given(seeds)
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_the_order_of_siblings_is_irrelevant(rule, seed):
+    tree = random_tree(np.random.default_rng(seed))
+    order = [0]
+    for index in order:
+        order.extend(reversed(tree.children[index]))
+    place = {old: new for new, old in enumerate(order)}
+    moved = [replace(tree.segments[i], parent=place.get(tree.segments[i].parent, -1)) for i in order]
+    mirrored = Tree.build("m", "m", moved)
+    (straight,), (turned,) = rule([tree]), rule([mirrored])
+    assert sorted(by_path(tree, straight)) == sorted(by_path(mirrored, turned))
+
+
+@given(seeds)
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_trees_do_not_see_each_other(rule, seed):
+    generator = np.random.default_rng(seed)
+    trees = [random_tree(generator), random_tree(generator)]
+    together = rule(trees)
+    for tree, credit in zip(trees, together, strict=True):
+        (alone,) = rule([tree])
+        np.testing.assert_array_equal(alone.advantages, credit.advantages)
+
+
+@pytest.mark.parametrize("rule", [SiblingMean(), LeaveOneOut(), Standardised()], ids=str)
+@pytest.mark.parametrize("scores", [(1.0,), (1.0, None), (0.3, 0.1 + 0.2, None), (None, None)], ids=str)
+def test_groups_without_contrast_carry_no_signal(rule, scores):
+    (credit,) = rule([chain_group(*scores)])
+    assert not credit.carries_signal
+    assert credit.mask.sum() == 4 * sum(score is not None for score in scores)
+
+
+def test_ungraded_trees_are_an_error_except_for_cloning():
+    tree = Tree("t", "t", (Segment(Source.PROMPT, [1], -1), Segment(Source.POLICY, [2, 3], 0)))
+    (credit,) = EveryToken()([tree])
+    assert credit.advantages.tolist() == [0, 1, 1]
+    for rule in RULES[:-1]:
+        with pytest.raises(TreeError, match="no reward"):
+            rule([tree])
+
+
+@pytest.mark.parametrize("settings", [{"ddof": 2}, {"epsilon": -1.0}, {"epsilon": float("nan")}])
+def test_standardised_refuses_nonsense(settings):
+    with pytest.raises(ConfigurationError):
+        Standardised(**settings)
