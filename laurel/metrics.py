@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+GREATEST = "greatest_"
+"""A name whose last part (after the last "/") starts so is a maximum: its count is 1, and the greater of two stays."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -33,9 +36,14 @@ Metrics = Mapping[str, Metric]
 
 
 def merge(parts: Iterable[Metrics]) -> dict[str, Metric]:
-    """Add metrics of the same name."""
+    """Put metrics of the same name together: means add up, of maxima the greater stays."""
     total: dict[str, Metric] = {}
     for part in parts:
         for name, metric in part.items():
-            total[name] = total[name] + metric if name in total else metric
+            if name not in total:
+                total[name] = metric
+            elif name.rpartition("/")[2].startswith(GREATEST):
+                total[name] = max(total[name], metric, key=lambda value: value.mean)
+            else:
+                total[name] = total[name] + metric
     return total

@@ -56,13 +56,18 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _expand(data, ""))
 
 
-def resolve(data: Mapping[str, Any], target: Callable[..., Any]) -> dict[str, Any]:
+def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: Sequence[str] = ()) -> dict[str, Any]:
     """Keyword arguments for `target` (in practice `laurel.train`) from the data of a recipe.
+
+    Args:
+        leave_out: components that are checked for being there, but not built (a policy, when only rewards matter).
 
     Raises:
         ConfigurationError: for an unknown key, a missing one or a value of the wrong kind, naming the nearest key.
     """
-    return arguments("recipe", target, data, components=_registries())
+    registries = {key: registry for key, registry in _registries().items() if key not in leave_out}
+    built = arguments("recipe", target, data, components=registries, unchecked=leave_out)
+    return {key: value for key, value in built.items() if key not in leave_out}
 
 
 def arguments(
@@ -70,6 +75,7 @@ def arguments(
     target: Callable[..., Any],
     settings: Mapping[str, Any],
     components: Mapping[str, Mapping[str, Callable[..., Any]]] | None = None,
+    unchecked: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Check `settings` against the signature of `target` and convert every value to its annotated type."""
     parameters = inspect.signature(target).parameters
@@ -79,7 +85,9 @@ def arguments(
         if key not in parameters:
             raise unknown_key(kind, str(key), parameters)
         registry = (components or {}).get(key)
-        if registry is not None:
+        if key in unchecked:
+            resolved[key] = value
+        elif registry is not None:
             resolved[key] = component(key, registry, value)
         else:
             resolved[key] = _convert(f"{kind}: {key}", hints.get(key, Any), value)

@@ -1,0 +1,94 @@
+"""Laurel trains language models by reinforcement.
+
+    run = laurel.train(
+        policy="Qwen/Qwen3-0.6B",
+        tasks=laurel.tasks.jsonl("train.jsonl", prompt="question", reference="answer"),
+        reward=laurel.rewards.numeric_answer(),
+        algorithm=laurel.grpo(clip=0.2),
+    )
+    print(run.summary())
+
+Names are loaded when they are first used, so that `import laurel` is quick and the parts that need no torch stay free
+of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_MODULES = (
+    "algorithms",
+    "credit",
+    "environments",
+    "errors",
+    "learner",
+    "objectives",
+    "policy",
+    "rewards",
+    "rollout",
+    "runs",
+    "tasks",
+    "theory",
+    "tree",
+)
+_METHODS = ("clone", "dapo", "dr_grpo", "grpo", "reinforce", "rloo")
+_NAMES = {
+    **{name: "laurel.algorithms" for name in _METHODS},
+    "Algorithm": "laurel.algorithms",
+    "Evaluation": "laurel.evaluate",
+    "Failed": "laurel.tree",
+    "LaurelError": "laurel.errors",
+    "Limits": "laurel.rollout",
+    "OptimiserSettings": "laurel.learner",
+    "Run": "laurel.runs",
+    "Sampling": "laurel.tree",
+    "Score": "laurel.tree",
+    "Tree": "laurel.tree",
+    "evaluate": "laurel.evaluate",
+    "train": "laurel.train",
+}
+
+__all__ = sorted([*_MODULES, *_NAMES, "__version__"])
+
+if TYPE_CHECKING:
+    from laurel import (
+        algorithms,
+        credit,
+        environments,
+        errors,
+        learner,
+        objectives,
+        policy,
+        rewards,
+        rollout,
+        runs,
+        tasks,
+        theory,
+        tree,
+    )
+    from laurel.algorithms import Algorithm, clone, dapo, dr_grpo, grpo, reinforce, rloo
+    from laurel.errors import LaurelError
+    from laurel.evaluate import Evaluation, evaluate
+    from laurel.learner import OptimiserSettings
+    from laurel.rollout import Limits
+    from laurel.runs import Run
+    from laurel.train import train
+    from laurel.tree import Failed, Sampling, Score, Tree
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"laurel.{name}")
+    else:
+        raise AttributeError(f"module 'laurel' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,161 @@
+"""Where a step's experience comes from: drawn from the policy and graded, or written by someone else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from laurel.algorithms import Algorithm, Credit, Sampled
+from laurel.environments import Environment
+from laurel.errors import ConfigurationError, TaskError
+from laurel.metrics import Metric, merge
+from laurel.policy import Policy
+from laurel.rewards import Grader
+from laurel.rollout import Job, LocalSampler
+from laurel.runs import phase
+from laurel.tasks import Cursor, Task
+from laurel.tree import Ending, Outcome, Score, Segment, Source, Tree
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What one step has to learn from.
+
+    Attributes:
+        trees, credits: one pair per prompt, for the learner.
+        discarded: trees that were drawn, graded and left out (groups without signal), kept for people to read.
+        metrics: what happened while it was gathered.
+    """
+
+    trees: list[Tree]
+    credits: list[Credit]
+    discarded: list[Tree]
+    metrics: dict[str, Metric]
+
+
+class Gather(Protocol):
+    """Gathers the experience of one step under the current weights."""
+
+    def __call__(self, step: int, policy_version: int) -> Experience: ...
+
+
+@dataclass
+class SampledExperience:
+    """Draw `samples` rollouts for each of `prompts` tasks, grade them, and assign credit.
+
+    With `Sampled(discard_without_signal=True)` groups in which every rollout earned the same are replaced by further
+    prompts, until the step is full or `maximum_draws` times `prompts` prompts have been drawn.
+    """
+
+    algorithm: Algorithm
+    sampler: LocalSampler
+    grader: Grader
+    environment: Environment | None
+    cursor: Cursor
+    prompts: int
+    samples: int
+
+    def __call__(self, step: int, policy_version: int) -> Experience:
+        source = self.algorithm.source
+        if not isinstance(source, Sampled):
+            raise ConfigurationError(f"{self.algorithm.name} does not sample.", hint="use DemonstratedExperience.")
+        kept: list[tuple[Tree, Credit]] = []
+        discarded: list[Tree] = []
+        parts: list[dict[str, Metric]] = []
+        drawn, limit = 0, self.prompts * source.maximum_draws
+        while len(kept) < self.prompts and drawn < limit:
+            tasks = self.cursor.next(min(self.prompts - len(kept), limit - drawn))
+            trees, metrics = self._draw(f"{step}", drawn, tasks, policy_version)
+            drawn += len(tasks)
+            parts.append(metrics)
+            for tree, credit in zip(trees, self.algorithm.credit(trees), strict=True):
+                if source.discard_without_signal and not credit.carries_signal:
+                    discarded.append(tree)
+                else:
+                    kept.append((tree, credit))
+        phase("after_grading", step)
+        trees = [tree for tree, _ in kept]
+        # A rule may normalise over the batch, so the credit that is learned from is that of the kept trees together.
+        credits = self.algorithm.credit(trees) if discarded else [credit for _, credit in kept]
+        metrics = merge(parts)
+        metrics["groups_without_signal"] = Metric(drawn - sum(c.carries_signal for c in credits), drawn)
+        return Experience(trees, credits, discarded, metrics)
+
+    def _draw(
+        self, prefix: str, offset: int, tasks: Sequence[Task], policy_version: int
+    ) -> tuple[list[Tree], dict[str, Metric]]:
+        jobs = [
+            Job(f"{prefix}.{offset + index}", task, self.samples, self.environment) for index, task in enumerate(tasks)
+        ]
+        trees = self.sampler.collect(jobs, policy_version=policy_version)
+        phase("after_sampling", int(prefix))
+        trees, metrics = self.grader.grade(trees, {task.id: task for task in tasks})
+        return trees, merge([metrics, rollout_metrics(trees)])
+
+
+@dataclass
+class DemonstratedExperience:
+    """Lay out the next `prompts` tasks and their reference answers as trees with one rollout each."""
+
+    policy: Policy
+    cursor: Cursor
+    prompts: int
+    algorithm: Algorithm
+
+    def __call__(self, step: int, policy_version: int) -> Experience:
+        trees = [
+            demonstration(self.policy, task, f"{step}.{index}")
+            for index, task in enumerate(self.cursor.next(self.prompts))
+        ]
+        return Experience(trees, self.algorithm.credit(trees), [], rollout_metrics(trees))
+
+
+def demonstration(policy: Policy, task: Task, tree_id: str) -> Tree:
+    """A task and its reference answer, ended by the policy's end token, as a tree of one rollout.
+
+    Raises:
+        TaskError: if the task has no reference, or does not fit in the policy's context.
+    """
+    if task.reference is None:
+        raise TaskError(f"Task {task.id} has no reference answer to learn from.", hint="name the column: reference=...")
+    prompt, answer = policy.encode_prompt(task.prompt), policy.encode_answer(task.reference)
+    if len(prompt) + len(answer) > policy.context_length:
+        raise TaskError(
+            f"Task {task.id}: prompt and answer have {len(prompt) + len(answer)} tokens; the policy's context holds "
+            f"{policy.context_length}.",
+            hint="shorten or leave out this row.",
+        )
+    text = task.prompt if isinstance(task.prompt, str) else policy.decode(prompt)
+    outcome = Outcome(Ending.TERMINATED, "demonstration", Score(1.0))
+    return Tree(
+        tree_id,
+        task.id,
+        (
+            Segment(Source.PROMPT, prompt, -1, text=text),
+            Segment(Source.POLICY, answer, 0, text=task.reference, outcome=outcome, rollout_id=f"{tree_id}.0"),
+        ),
+    )
+
+
+def rollout_metrics(trees: Sequence[Tree]) -> dict[str, Metric]:
+    """Reward, answer length, endings and failures over all rollouts of these trees."""
+    rewards: list[float] = []
+    lengths: list[float] = []
+    truncated = failed = total = 0
+    for tree in trees:
+        for rollout in tree.rollouts:
+            total += 1
+            outcome = rollout.outcome
+            if outcome is None or outcome.failed:
+                failed += 1
+                continue
+            rewards.append(rollout.reward)
+            lengths.append(sum(len(s) for s in rollout.segments if s.source is Source.POLICY))
+            truncated += outcome.ending is Ending.TRUNCATED
+    return {
+        "reward": Metric.of(rewards),
+        "answer_tokens": Metric.of(lengths),
+        "truncated": Metric(truncated, len(rewards)),
+        "failed": Metric(failed, total),
+    }

@@ -1,0 +1,75 @@
+"""What one run has in memory: how it is evaluated, checkpointed and restored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from laurel.environments import Environment
+from laurel.evaluate import Evaluation, evaluate
+from laurel.experience import Gather
+from laurel.learner import Learner
+from laurel.policy import Policy, Reference
+from laurel.progress import ProgressView
+from laurel.rewards import Grader
+from laurel.rollout import LocalSampler
+from laurel.runs import Run
+from laurel.tasks import Cursor, TaskSet
+
+
+@dataclass
+class Session:
+    """The live parts of a run. `checkpoint` and `restore` name everything that later steps depend on.
+
+    The sampler has no state: every draw follows from the run's seed, the rollout's name and the position. Nor have the
+    grader and the environment: a rollout lives within one step.
+    """
+
+    policy: Policy
+    reference: Reference | None
+    learner: Learner
+    gather: Gather
+    cursor: Cursor
+    sampler: LocalSampler
+    grader: Grader | None
+    environment: Environment | None
+    held_out: TaskSet | None
+    evaluation_samples: int
+    run: Run
+    progress: ProgressView
+
+    def evaluate(self, step: int) -> Evaluation | None:
+        """Score the held-out tasks under the current weights, and record every answer."""
+        if self.held_out is None or self.grader is None:
+            return None
+        evaluation = evaluate(
+            self.sampler,
+            self.grader,
+            self.held_out,
+            environment=self.environment,
+            samples=self.evaluation_samples,
+            label=f"evaluation.{step}",
+            policy_version=self.learner.version,
+        )
+        self.run.record_evaluation(step, evaluation.name, evaluation.metric, evaluation.trees)
+        self.progress.evaluated(step, evaluation)
+        return evaluation
+
+    def checkpoint(self, step: int) -> None:
+        """Write everything that the steps after `step` depend on."""
+        moments, counters = self.learner.state()
+        groups = {"policy": self.policy.tensors(), "optimiser": moments}
+        if self.reference is not None:
+            groups["reference"] = self.reference.tensors()
+        self.run.save_checkpoint(step, groups, {"learner": counters, "cursor": self.cursor.state()})
+
+    def restore(self) -> int:
+        """Load the newest whole checkpoint, if there is one, and return the number of steps that are done."""
+        checkpoint = self.run.load_checkpoint()
+        if checkpoint is None:
+            return 0
+        self.policy.load_tensors(checkpoint.tensors["policy"])
+        if self.reference is not None:
+            self.reference.load_tensors(checkpoint.tensors["reference"])
+        self.learner.load_state(checkpoint.tensors["optimiser"], checkpoint.state["learner"])
+        self.cursor.load_state(checkpoint.state["cursor"])
+        return checkpoint.step

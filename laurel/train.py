@@ -1,0 +1,186 @@
+"""The loop: gather experience, learn from it, record it, repeat. `rollout` and `learner` meet only here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from laurel.algorithms import Algorithm, Demonstrated
+from laurel.configuration import describe
+from laurel.environments import Environment
+from laurel.errors import ConfigurationError
+from laurel.experience import DemonstratedExperience, Gather, SampledExperience
+from laurel.learner import Learner, OptimiserSettings
+from laurel.metrics import merge
+from laurel.policy import Policy, load
+from laurel.progress import ProgressView, Silent
+from laurel.rewards import Grader, GradingSettings, Reward
+from laurel.rollout import Limits, LocalSampler
+from laurel.runs import Run, Trackers, open_run, open_trackers, phase
+from laurel.session import Session
+from laurel.tasks import TaskSet, check_leak
+from laurel.tree import Sampling
+
+SAMPLES_PER_PROMPT = 8
+# What may be changed when a run is resumed: how far it goes and how often it is looked at, not what it learns.
+MAY_DIFFER = ("steps", "evaluate_every", "checkpoint_every")
+
+
+def train(
+    *,
+    policy: Policy | str,
+    tasks: TaskSet,
+    algorithm: Algorithm,
+    reward: Reward | None = None,
+    environment: Environment | None = None,
+    held_out: TaskSet | None = None,
+    steps: int = 100,
+    prompts_per_step: int = 8,
+    samples_per_prompt: int | None = None,
+    sampling: Sampling | None = None,
+    limits: Limits | None = None,
+    optimiser: OptimiserSettings | None = None,
+    grading: GradingSettings | None = None,
+    evaluate_every: int | None = None,
+    evaluation_samples: int = 1,
+    checkpoint_every: int = 20,
+    max_live_rows: int = 256,
+    tokens_per_microbatch: int | None = None,
+    seed: int = 0,
+    run: str | Path = "runs/latest",
+    resume: bool = False,
+    trackers: Sequence[str] = (),
+    progress: ProgressView | None = None,
+) -> Run:
+    """Train `policy` on `tasks` by `algorithm`, and return the finished run.
+
+    Args:
+        policy: a policy, or the hub name or directory of one.
+        tasks: what to train on.
+        algorithm: a method, such as `laurel.grpo(clip=0.2)`.
+        reward: a built-in reward or any function of (task, text) or (task, rollout); not needed where the environment
+            pays rewards or where demonstrations are learned from.
+        environment: what answers the policy; default: nothing does (one turn).
+        held_out: tasks that are only evaluated; they must share no prompt with `tasks`.
+        steps: batches of experience to learn from.
+        prompts_per_step, samples_per_prompt: the batch (default 8 samples; a demonstration is one).
+        sampling, limits: the distribution that answers are drawn from, and their budgets.
+        optimiser: learning rate, clipping, schedule.
+        grading: deadlines, retries and the failure budget of the reward.
+        evaluate_every: evaluate after this many steps, beside the first and the last; None: only those two.
+        evaluation_samples: answers per held-out task.
+        checkpoint_every: write a checkpoint after this many steps, beside the last.
+        max_live_rows: how many rollouts are decoded at the same time.
+        tokens_per_microbatch: how many distinct tokens one forward pass of the learner holds; None: chosen.
+        seed: fixes every draw and every order.
+        run: the directory that the run is kept in.
+        resume: go on from the newest checkpoint in `run` (start anew where there is none).
+        trackers: also send metrics to "tensorboard", "trackio" or "wandb".
+        progress: what shows progress; None: nothing does.
+
+    Raises:
+        ConfigurationError: before anything starts, if the parts do not fit together.
+        RewardError: if too many rollouts could not be graded; the run can be resumed.
+    """
+    configuration = describe(locals(), leave_out=("run", "resume", "trackers", "progress"))
+    _check_parts(algorithm, tasks, reward, environment, held_out, samples_per_prompt)
+    if isinstance(policy, str):
+        policy = load(policy)
+    shown = progress or Silent()
+    with ExitStack() as stack:
+        store = stack.enter_context(open_run(run, configuration, resume=resume, may_differ=MAY_DIFFER))
+        tracked = stack.enter_context(open_trackers(trackers, store))
+        sampler = LocalSampler(
+            policy, sampling or Sampling(), limits or Limits(), max_live_rows=max_live_rows, seed=seed
+        )
+        grader = None
+        if reward is not None or environment is not None:
+            grader = stack.enter_context(Grader(reward, grading or GradingSettings()))
+        reference = policy.snapshot("start") if algorithm.needs_reference else None
+        learner = Learner(
+            policy,
+            algorithm,
+            optimiser or OptimiserSettings(),
+            total_steps=steps,
+            reference=reference,
+            seed=seed,
+            tokens_per_microbatch=tokens_per_microbatch,
+        )
+        cursor = tasks.cursor(seed)
+        gather: Gather
+        if isinstance(algorithm.source, Demonstrated) or grader is None:
+            gather = DemonstratedExperience(policy, cursor, prompts_per_step, algorithm)
+        else:
+            samples = samples_per_prompt or SAMPLES_PER_PROMPT
+            gather = SampledExperience(algorithm, sampler, grader, environment, cursor, prompts_per_step, samples)
+        session = Session(
+            policy, reference, learner, gather, cursor, sampler, grader, environment, held_out, evaluation_samples,
+            store, shown,
+        )  # fmt: skip
+        stack.enter_context(shown.of(algorithm.name, steps))
+        _loop(session, tracked, steps, evaluate_every or steps, checkpoint_every)
+    return store
+
+
+def _loop(session: Session, trackers: Trackers, steps: int, evaluate_every: int, checkpoint_every: int) -> None:
+    run, learner = session.run, session.learner
+    done = session.restore()
+    if done == 0:
+        session.evaluate(0)
+    for step in range(done + 1, steps + 1):
+        started = time.perf_counter()
+        experience = session.gather(step, learner.version)
+        gathered = time.perf_counter()
+        phase("before_update", step)
+        report = learner.update(experience.trees, experience.credits, step)
+        phase("after_update", step)
+        metrics = merge([experience.metrics, report.metrics])
+        timings = {"gather_seconds": gathered - started, "learn_seconds": time.perf_counter() - gathered}
+        events = [("skipped", report.skipped)] if report.skipped else []
+        run.record_step(
+            step,
+            experience.trees,
+            experience.credits,
+            metrics,
+            timings,
+            discarded=experience.discarded,
+            events=events,
+        )
+        trackers.log(step, metrics, timings)
+        session.progress.step(step, metrics, timings)
+        if step % evaluate_every == 0 or step == steps:
+            session.evaluate(step)
+        if step % checkpoint_every == 0 or step == steps:
+            session.checkpoint(step)
+
+
+def _check_parts(
+    algorithm: Algorithm,
+    tasks: TaskSet,
+    reward: Reward | None,
+    environment: Environment | None,
+    held_out: TaskSet | None,
+    samples_per_prompt: int | None,
+) -> None:
+    graded = reward is not None or environment is not None
+    if isinstance(algorithm.source, Demonstrated):
+        if samples_per_prompt is not None:
+            raise ConfigurationError(
+                f"'{algorithm.name}' learns from demonstrations and does not read 'samples_per_prompt'.",
+                hint="remove it.",
+            )
+        if graded and held_out is None:
+            raise ConfigurationError(
+                f"'{algorithm.name}' does not read 'reward' or 'environment' unless there are held-out tasks.",
+                hint="add held_out, or remove them.",
+            )
+    elif not graded:
+        raise ConfigurationError(
+            f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
+        )
+    if held_out is not None:
+        if not graded:
+            raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
+        check_leak(tasks, held_out)
