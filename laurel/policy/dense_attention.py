@@ -1,10 +1,12 @@
-"""Tree attention by a mask over tokens x tokens: the definition, exact in every case, quadratic in memory.
+"""Tree attention by a mask over the tokens of each tree: the definition, exact in every case, quadratic in memory.
 
 It is the reference that the block-wise attention is tested against, and what computes the layers that blocks cannot:
-sliding windows shorter than a path, capped scores, values of another width than the keys.
+sliding windows shorter than a path, capped scores, values of another width than the keys, devices without the kernels.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,18 +16,30 @@ from laurel.policy.attention import LayerCall
 from laurel.policy.packed import TreeLayout
 
 
-def visible(layout: TreeLayout, positions: Tensor, window: int | None) -> Tensor:
-    """[T, T] whether the query of the row may attend to the key of the column.
+def visible(layout: TreeLayout, positions: Tensor, window: int | None) -> list[tuple[slice, Tensor]]:
+    """For each tree its place in the row, and [T, T] whether the token of the row may attend to that of the column.
 
-    True where the key is the query itself or an ancestor of it, and at most `window - 1` path positions before it.
+    True where the column's token is the row's own or an ancestor of it, at most `window - 1` path positions before it.
     """
-    total = layout.tokens
-    last_descendant = torch.from_numpy(np.repeat(layout.subtree_ends, layout.ends - layout.starts))
-    index = torch.arange(total)
-    allowed = ((index >= index.unsqueeze(1)) & (index < last_descendant.unsqueeze(1))).T.to(positions.device)
-    if window is not None:
-        allowed = allowed & (positions.unsqueeze(1) - positions.unsqueeze(0) < window)
-    return allowed
+    below = torch.from_numpy(np.repeat(layout.subtree_ends, layout.ends - layout.starts)).to(positions.device)
+    masks = []
+    for place in layout.trees:
+        index = torch.arange(place.start, place.stop, device=positions.device)
+        allowed = (index <= index.unsqueeze(1)) & (index.unsqueeze(1) < below[place])
+        if window is not None:
+            depth = positions[place]
+            allowed &= depth.unsqueeze(1) - depth < window
+        masks.append((place, allowed))
+    return masks
+
+
+def dense_attention(call: LayerCall, masks: list[tuple[slice, Tensor]]) -> Tensor:
+    """Attention of one packed row under the masks of `visible`; returns [1, T, H, Dv]."""
+    parts = []
+    for place, allowed in masks:
+        query, key, value = (tensor[:, :, place] for tensor in (call.query, call.key, call.value))
+        parts.append(masked_attention(replace(call, query=query, key=key, value=value), allowed))
+    return torch.cat(parts, 1)
 
 
 def masked_attention(call: LayerCall, allowed: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Head:
 
 @dataclass(frozen=True)
 class KeptIds:
-    """The kept set of every row, ragged: row r keeps `ids[offsets[r]:offsets[r + 1]]`; an empty one keeps everything."""
+    """The kept set of every row, ragged: row r keeps `ids[offsets[r]:offsets[r + 1]]`; an empty one keeps all."""
 
     ids: Tensor
     offsets: IntArray
@@ -84,7 +84,7 @@ class Rows:
 def log_probs_and_entropy(
     hidden: Tensor, head: Head, rows: Rows, *, chunk_elements: int = CHUNK_ELEMENTS
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of every token [N] and entropy of every row [R], in nats, differentiable in `hidden` and the head.
+    """Log-probability of every token [N] and entropy of every row [R] in nats, differentiable in `hidden` and head.
 
     Args:
         hidden: [R, D] final hidden states.

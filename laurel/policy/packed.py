@@ -35,6 +35,17 @@ class TreeLayout:
         """T, the number of tokens in the row."""
         return int(self.ends[-1])
 
+    @property
+    def trees(self) -> tuple[slice, ...]:
+        """The place of each tree in the row."""
+        places = []
+        end = 0
+        for start, below in zip(self.starts.tolist(), self.subtree_ends.tolist(), strict=True):
+            if start == end:
+                places.append(slice(start, below))
+                end = below
+        return tuple(places)
+
 
 @dataclass(frozen=True)
 class Packed:

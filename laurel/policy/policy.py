@@ -59,7 +59,7 @@ class Policy:
         self._output = model.get_output_embeddings()
         if not isinstance(self._output, torch.nn.Linear):
             raise PolicyError(
-                f"{name}: the output head of {type(model).__name__} is {type(self._output).__name__}, not a linear map.",
+                f"{name}: the head of {type(model).__name__} is a {type(self._output).__name__}, not a linear map.",
                 hint="choose a decoder with one linear language-model head.",
             )
         self._scale, self._softcap = _logit_scaling(model.config)

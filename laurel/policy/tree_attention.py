@@ -1,21 +1,106 @@
-"""Attention over packed trees: every token attends to itself and its ancestors."""
+"""Attention over packed trees: every token attends to itself and its ancestors, and no mask is ever built.
+
+A tree falls into dense blocks. Each segment attends causally to itself, and all descendants of an inner segment, which
+are one contiguous range, attend to the whole of it:
+
+    row of tokens     prompt  | answer 1 | answer 2
+    own blocks        causal  | causal   | causal          answers of equal length go as one batch
+    inner blocks                <- both answers attend to all of the prompt, in one call ->
+
+Every block is a stock flash kernel, which returns its output o_i and the logsumexp l_i of its scores. Attention over
+the union of blocks is then exact:
+
+    l = logsumexp_i l_i        o = sum_i exp(l_i - l) o_i
+
+and the backward kernel of a block, given the final o and l in place of its own, returns just that block's share of the
+gradients, because the softmax of the union restricted to a block is exp(scores - l). (Liu, Zaharia and Abbeel 2023,
+"Ring attention with blockwise transformers", use the same identity between devices.)
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from laurel.policy.attention import LayerCall
-from laurel.policy.dense_attention import masked_attention, visible
+from laurel.policy.dense_attention import dense_attention, visible
 from laurel.policy.packed import Packed, TreeLayout
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+
+
+@dataclass(frozen=True)
+class OwnBlock:
+    """`count` neighbouring segments of one length, from token `start` on, each attending causally to itself."""
+
+    start: int
+    count: int
+    length: int
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """[T, H, D] to the view [count, H, length, D]."""
+        part = tensor[self.start : self.start + self.count * self.length]
+        return part.unflatten(0, (self.count, self.length)).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class InnerBlock:
+    """All descendants `stop:end` of the segment `start:stop` attend to the whole of it."""
+
+    start: int
+    stop: int
+    end: int
+
+    def queries(self, tensor: Tensor) -> Tensor:
+        """[T, H, D] to the view [1, H, descendants, D]."""
+        return tensor[self.stop : self.end].transpose(0, 1).unsqueeze(0)
+
+    def keys(self, tensor: Tensor) -> Tensor:
+        """[T, H, D] to the view [1, H, segment, D]."""
+        return tensor[self.start : self.stop].transpose(0, 1).unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How a row of trees falls into blocks; together they cover each pair of a token and its ancestor once."""
+
+    own: tuple[OwnBlock, ...]
+    inner: tuple[InnerBlock, ...]
+
+    @classmethod
+    def of(cls, layout: TreeLayout) -> Blocks:
+        """A segment with one child is one with it: where a segment was cut changes no block."""
+        joined: list[list[int]] = []
+        for start, end, below in zip(
+            layout.starts.tolist(), layout.ends.tolist(), layout.subtree_ends.tolist(), strict=True
+        ):
+            only_child = joined and joined[-1][1] == start and joined[-1][2] == below
+            if only_child:
+                joined[-1][1] = end
+            else:
+                joined.append([start, end, below])
+        own: list[OwnBlock] = []
+        for start, end, _ in joined:
+            if own and own[-1].length == end - start:
+                own[-1] = OwnBlock(own[-1].start, own[-1].count + 1, own[-1].length)
+            else:
+                own.append(OwnBlock(start, 1, end - start))
+        return cls(tuple(own), tuple(InnerBlock(*segment) for segment in joined if segment[1] < segment[2]))
 
 
 class TreeAttention:
-    """The attention plan of one packed row of trees; good for one forward pass and its backward pass."""
+    """The attention plan of one packed row of trees; good for any number of passes over it."""
 
     def __init__(self, layout: TreeLayout, positions: Tensor) -> None:
-        self.layout = layout
-        self.positions = positions
-        self._masks: dict[int | None, Tensor] = {}
+        self._layout = layout
+        self._positions = positions
+        self._blocks: Blocks | None = None
+        self._masks: dict[int | None, list[tuple[slice, Tensor]]] = {}
 
     @classmethod
     def of(cls, packed: Packed) -> TreeAttention:
@@ -23,7 +108,96 @@ class TreeAttention:
 
     def attend(self, call: LayerCall) -> Tensor:
         """See `AttentionPlan`: [1, T, H, Dv]."""
-        window = call.window if call.window is not None and call.window < self.layout.longest_path else None
+        window = call.window if call.window is not None and call.window < self._layout.longest_path else None
+        same_width = call.query.shape[-1] == call.value.shape[-1]
+        if window is None and call.softcap is None and same_width and call.query.device.type == "cpu":
+            if self._blocks is None:
+                self._blocks = Blocks.of(self._layout)
+            return block_attention(call.query, call.key, call.value, self._blocks, call.scale)
         if window not in self._masks:
-            self._masks[window] = visible(self.layout, self.positions, window)
-        return masked_attention(call, self._masks[window])
+            self._masks[window] = visible(self._layout, self._positions, window)
+        return dense_attention(call, self._masks[window])
+
+
+def block_attention(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, scale: float) -> Tensor:
+    """Tree attention by blocks.
+
+    Args:
+        query: [1, H, T, D]; key, value: [1, K, T, D] with H a multiple of K.
+        blocks: of the row's layout.
+        scale: factor on the dot products.
+
+    Returns:
+        [1, T, H, D].
+    """
+    attended: Tensor = _BlockAttention.apply(query, key, value, blocks, scale)
+    return attended
+
+
+def _by_token(tensor: Tensor, heads: int) -> Tensor:
+    """[1, K, T, D] to [T, H, D], every key head repeated for the query heads that share it."""
+    by_token = tensor[0].transpose(0, 1)
+    groups = heads // by_token.shape[1]
+    return by_token if groups == 1 else by_token.repeat_interleave(groups, 1)
+
+
+def _by_head(gradient: Tensor, key_heads: int) -> Tensor:
+    """[T, H, D] to [1, K, T, D], the gradients of shared key heads added."""
+    groups = gradient.shape[1] // key_heads
+    if groups > 1:
+        gradient = gradient.unflatten(1, (key_heads, groups)).sum(2)
+    return gradient.transpose(0, 1).unsqueeze(0)
+
+
+class _BlockAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, scale: float) -> Tensor:
+        heads = query.shape[1]
+        q, k, v = (_by_token(tensor, heads) for tensor in (query, key, value))
+        output = query.new_empty(q.shape)
+        log_sum = query.new_empty((*q.shape[:2], 1), dtype=torch.promote_types(query.dtype, torch.float32))
+        for own in blocks.own:
+            part, part_sum = _flash(own.of(q), own.of(k), own.of(v), 0.0, True, scale=scale)
+            own.of(output).copy_(part)
+            own.of(log_sum).copy_(part_sum.unsqueeze(-1))
+        for inner in blocks.inner:
+            part, part_sum = _flash(inner.queries(q), inner.keys(k), inner.keys(v), 0.0, False, scale=scale)
+            total, sums = inner.queries(output), inner.queries(log_sum)
+            part_sum = part_sum.unsqueeze(-1)
+            total.lerp_(part, torch.sigmoid(part_sum - sums).to(part.dtype))
+            torch.logaddexp(sums, part_sum, out=sums)
+        ctx.save_for_backward(query, key, value, output, log_sum)
+        ctx.blocks, ctx.scale = blocks, scale
+        return output.unsqueeze(0)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, output, log_sum = ctx.saved_tensors
+        heads, scale = query.shape[1], ctx.scale
+        q, k, v = (_by_token(tensor, heads) for tensor in (query, key, value))
+        grad = grad[0]
+        grad_q, grad_k, grad_v = (torch.empty_like(output) for _ in range(3))
+        for own in ctx.blocks.own:
+            parts = _flash_backward(
+                *(own.of(t) for t in (grad, q, k, v, output)), own.of(log_sum).squeeze(-1), 0.0, True, scale=scale
+            )
+            for total, part in zip((grad_q, grad_k, grad_v), parts, strict=True):
+                own.of(total).copy_(part)
+        for inner in ctx.blocks.inner:
+            part_q, part_k, part_v = _flash_backward(
+                inner.queries(grad),
+                inner.queries(q),
+                inner.keys(k),
+                inner.keys(v),
+                inner.queries(output),
+                inner.queries(log_sum).squeeze(-1),
+                0.0,
+                False,
+                scale=scale,
+            )
+            inner.queries(grad_q).add_(part_q)
+            inner.keys(grad_k).add_(part_k)
+            inner.keys(grad_v).add_(part_v)
+        key_heads = key.shape[1]
+        return _by_head(grad_q, heads), _by_head(grad_k, key_heads), _by_head(grad_v, key_heads), None, None
