@@ -1,0 +1,70 @@
+"""What bounds a rollout, and what is asked of the sampler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from laurel.errors import ConfigurationError
+from laurel.tasks.task import Task
+
+if TYPE_CHECKING:
+    from laurel.environments import Environment
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The budgets of one rollout. Whatever they cut is recorded as truncated, never as terminated.
+
+    Attributes:
+        max_new_tokens: tokens that the policy may draw in one turn.
+        max_turns: policy turns in one rollout; more than one needs an environment.
+        max_path_tokens: length of the whole path, the prompt included; None: the model's context length, which bounds
+            it in any case.
+        timeout_seconds: wall time of one `collect` or `branch`; None: none.
+        stop_strings: a turn ends as soon as its text contains one of them. The tokens are kept as drawn; the
+            segment's text is cut before the string.
+    """
+
+    max_new_tokens: int
+    max_turns: int = 1
+    max_path_tokens: int | None = None
+    timeout_seconds: float | None = None
+    stop_strings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("max_new_tokens", "max_turns", "max_path_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"limits: {name} must be at least 1, got {value}.", hint="raise it.")
+        if self.timeout_seconds is not None and not self.timeout_seconds > 0:
+            raise ConfigurationError(
+                f"limits: timeout_seconds must be above 0, got {self.timeout_seconds}.",
+                hint="leave it out for no time limit.",
+            )
+        if isinstance(self.stop_strings, str) or not all(self.stop_strings):
+            raise ConfigurationError(
+                f"limits: stop_strings must be a tuple of non-empty strings, got {self.stop_strings!r}.",
+                hint='write stop_strings=("\\n",).',
+            )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One tree to collect: `samples` rollouts of one task.
+
+    Attributes:
+        tree_id: names the tree; rollout i is called `f"{tree_id}.{i}"`, which fixes its draws.
+        task: what to do.
+        samples: number of rollouts.
+        environment: what answers the policy's turns; None: one turn, judged later.
+    """
+
+    tree_id: str
+    task: Task
+    samples: int
+    environment: Environment | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ConfigurationError(f"Job {self.tree_id}: samples must be at least 1, got {self.samples}.")

@@ -1,0 +1,180 @@
+"""The local sampler: trees of experience, drawn from a policy's own parameters on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from laurel.errors import SamplingError
+from laurel.policy import Policy
+from laurel.rollout.draws import rollout_key
+from laurel.rollout.limits import Job, Limits
+from laurel.rollout.records import Record, grow, with_supports
+from laurel.rollout.scheduler import Scheduler, Trunk
+from laurel.tasks.task import Prompt
+from laurel.tree import IntArray, Sampling, Segment, Source, Tree
+
+_NOTHING = np.empty(0, np.int64)
+
+
+class LocalSampler:
+    """Draws rollouts in one process; one forward pass serves all live rows.
+
+    The same seed, tree ids, tasks and weights give the same tokens, whatever else is sampled beside them and however
+    many rows live at once.
+
+    Args:
+        policy: its own parameters are used, in place, without a copy.
+        sampling: the distribution that is drawn from, recorded with each segment.
+        limits: the budgets.
+        max_live_rows: most rollouts that are drawn at the same time; others wait.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self, policy: Policy, sampling: Sampling, limits: Limits, *, max_live_rows: int = 256, seed: int
+    ) -> None:
+        if max_live_rows < 1:
+            raise SamplingError(f"max_live_rows must be at least 1, got {max_live_rows}.", hint="256 is a good start.")
+        self.policy = policy
+        self.sampling = sampling
+        self.limits = limits
+        self.max_live_rows = max_live_rows
+        self.seed = seed
+
+    @property
+    def path_limit(self) -> int:
+        """Most tokens on a path."""
+        own = self.limits.max_path_tokens
+        return self.policy.context_length if own is None else min(own, self.policy.context_length)
+
+    @torch.inference_mode()
+    def collect(self, jobs: Sequence[Job], *, policy_version: int) -> list[Tree]:
+        """One tree per job, in order. Outcomes say how each rollout ended; they are not scored yet.
+
+        Args:
+            jobs: what to sample.
+            policy_version: number of optimiser steps behind the weights, stamped on everything that is drawn.
+
+        Raises:
+            SamplingError: for a prompt that leaves no room for an answer, a tree id that stands twice, or logits that
+                are not finite.
+        """
+        ids = [job.tree_id for job in jobs]
+        if len(set(ids)) != len(ids):
+            twice = next(name for name in ids if ids.count(name) > 1)
+            raise SamplingError(f"Two jobs have the tree id {twice!r}.", hint="draws follow from ids: make them unique.")
+        trunks: list[Trunk] = []
+        records: list[list[Record]] = []
+        for index, job in enumerate(jobs):
+            own = [self._record(f"{job.tree_id}.{sample}", index) for sample in range(job.samples)]
+            trunks.append(self._trunk(job, _start_episodes(job, own)))
+            records.append(own)
+        self._run(trunks, [record for own in records for record in own], policy_version)
+        return [
+            grow(job.tree_id, job.task.id, [trunk.segment], 0, own, self._marker)
+            for job, trunk, own in zip(jobs, trunks, records, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def branch(
+        self, tree: Tree, segment: int, at: int | None = None, *, samples: int, policy_version: int
+    ) -> Tree:
+        """The tree with `samples` new continuations of one place, drawn from the policy as it is now.
+
+        The path up to that place is computed once. A continuation is one turn: it draws what is left of the turn's
+        budget and is not answered by an environment. Rollouts are named after the place,
+        `f"{rollout id}@{position}.{sample}"`, so that branching again elsewhere gives independent draws.
+
+        Args:
+            tree: where to branch.
+            segment: the segment to continue; it is split in two where it is cut in the middle.
+            at: number of its tokens to keep; None: all of them.
+            samples: number of continuations.
+            policy_version: as in `collect`.
+
+        Raises:
+            SamplingError: if the place is a leaf that ended, or leaves no room to draw.
+        """
+        if at is not None and at != len(tree.segments[segment]):
+            tree = tree.split(segment, at)
+        place = tree.segments[segment]
+        if place.outcome is not None:
+            raise SamplingError(
+                f"Tree {tree.id}: segment {segment} ends a rollout ({place.outcome.stop_reason}); nothing follows it.",
+                hint="branch before its end, with at=.",
+            )
+        path = [tree.segments[index] for index in tree.path(segment)]
+        trunk = Trunk(f"tree {tree.id}", place, np.concatenate([part.tokens for part in path]))
+        self._check_room(trunk)
+        earlier, said = _open_turn(path)
+        name = f"{place.rollout_id or tree.id}@{len(trunk.tokens)}"
+        records = [self._record(f"{name}.{sample}", 0, earlier, said) for sample in range(samples)]
+        self._run([trunk], records, policy_version)
+        return grow(tree.id, tree.task_id, tree.segments, segment, records, self._marker)
+
+    @property
+    def _marker(self) -> int:
+        return min(self.policy.end_ids, default=0)
+
+    def _run(self, trunks: Sequence[Trunk], records: Sequence[Record], policy_version: int) -> None:
+        scheduler = Scheduler(
+            self.policy,
+            self.sampling,
+            self.limits,
+            trunks,
+            records,
+            path_limit=self.path_limit,
+            max_live_rows=self.max_live_rows,
+            policy_version=policy_version,
+        )
+        scheduler.run()
+        with_supports(records, scheduler.supports)
+
+    def _record(self, name: str, trunk: int, earlier: IntArray = _NOTHING, said: str = "") -> Record:
+        return Record(name, rollout_key(self.seed, name), trunk, earlier=earlier, said=said)
+
+    def _trunk(self, job: Job, prompt: Prompt) -> Trunk:
+        tokens = self.policy.encode_prompt(prompt)
+        text = prompt if isinstance(prompt, str) else self.policy.decode(tokens)
+        trunk = Trunk(f"task {job.task.id}", Segment(Source.PROMPT, tokens, -1, text=text), tokens)
+        self._check_room(trunk)
+        return trunk
+
+    def _check_room(self, trunk: Trunk) -> None:
+        if len(trunk.tokens) >= self.path_limit:
+            raise SamplingError(
+                f"The path of {trunk.name} has {len(trunk.tokens)} tokens already, and may have {self.path_limit}.",
+                hint="shorten or leave out the prompt, raise max_path_tokens, or take a model with a longer context.",
+            )
+
+
+def _start_episodes(job: Job, records: Sequence[Record]) -> Prompt:
+    """Start an episode for each record of a job, and return the prompt that they share."""
+    shared: Prompt | None = None
+    if job.environment is None:
+        return job.task.prompt
+    for record in records:
+        try:
+            episode = job.environment.start(job.task, record.id)
+            prompt = episode.prompt
+        except Exception as error:
+            record.fail(f"starting the episode raised {type(error).__name__}: {error}")
+            continue
+        if shared is not None and prompt != shared:
+            record.fail("the episode's prompt differs from that of the other samples; it must depend on the task alone")
+            continue
+        shared, record.episode = prompt, episode
+    return job.task.prompt if shared is None else shared
+
+
+def _open_turn(path: Sequence[Segment]) -> tuple[IntArray, str]:
+    """Tokens and text of the policy's turn that a path ends in; nothing if it ends in another's."""
+    parts: list[Segment] = []
+    for segment in reversed(path):
+        if segment.source is not Source.POLICY:
+            break
+        parts.insert(0, segment)
+    return np.concatenate([_NOTHING, *(part.tokens for part in parts)]), "".join(part.text for part in parts)

@@ -1,0 +1,228 @@
+"""Which rollouts live when: waiting ones enter, finished turns are answered, finished rollouts leave."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import torch
+
+from laurel.policy import Policy
+from laurel.rollout.engine import Engine, Prompted
+from laurel.rollout.limits import Limits
+from laurel.rollout.records import Record, SupportLog, drawn_segment
+from laurel.rollout.rows import Rows
+from laurel.rollout.stopping import EndTokens, Stop, StopStrings
+from laurel.tree import Ending, IntArray, Outcome, Sampling, Segment, Source
+
+# Prompts are computed this many tokens at a time (at least one prompt), also ahead of the rows that wait for them.
+PROMPT_TOKENS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What several rollouts continue: a prompt, or a whole path of a tree.
+
+    Attributes:
+        name: for messages.
+        segment: its last segment.
+        tokens: the whole path.
+    """
+
+    name: str
+    segment: Segment
+    tokens: IntArray
+
+
+class Scheduler:
+    """Draws all records to their end."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampling: Sampling,
+        limits: Limits,
+        trunks: Sequence[Trunk],
+        records: Sequence[Record],
+        *,
+        path_limit: int,
+        max_live_rows: int,
+        policy_version: int,
+    ) -> None:
+        self.policy = policy
+        self.sampling = sampling
+        self.limits = limits
+        self.trunks = trunks
+        self.records = records
+        self.path_limit = path_limit
+        self.policy_version = policy_version
+        self.supports = SupportLog()
+        self._waiting = deque(index for index, record in enumerate(records) if record.outcome is None)
+        self._rows = Rows(max(1, min(max_live_rows, len(self._waiting))))
+        self._engine = Engine(policy, sampling, self._rows)
+        self._prompted: dict[int, Prompted] = {}
+        self._left = np.bincount([records[index].trunk for index in self._waiting], minlength=len(trunks))
+        self._ends = EndTokens(policy.end_ids, policy.vocabulary_size)
+        self._strings = StopStrings(limits.stop_strings, policy)
+        timeout = limits.timeout_seconds
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+
+    def run(self) -> None:
+        """Until every record has an outcome."""
+        while self._waiting or self._rows.live:
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                self._stop_all()
+                return
+            while self._waiting and self._rows.live < self._rows.slots:
+                self._admit()
+            if self._rows.live:
+                logits = self._engine.decode()
+                self._settle(*self._draw(np.arange(self._rows.live), logits))
+
+    def _admit(self) -> None:
+        """Let waiting rollouts into the free slots, and draw their first tokens."""
+        count = min(len(self._waiting), self._rows.slots - self._rows.live)
+        entering = [self._waiting.popleft() for _ in range(count)]
+        slots, logits = [], []
+        for trunk, members in groupby(entering, key=lambda index: self.records[index].trunk):
+            own = list(members)
+            if trunk not in self._prompted:
+                self._compute_prompts(trunk)
+            prompted = self._prompted[trunk]
+            taken = self._engine.admit(prompted, len(own))
+            self._rows.rollout[taken] = own
+            self._rows.key[taken] = [self.records[index].key for index in own]
+            slots.append(taken)
+            logits.append(prompted.logits.expand(len(own), -1))
+        entered = np.concatenate(slots)
+        self._begin_turn(entered)
+        self._settle(*self._draw(entered, torch.cat(logits)))
+
+    def _compute_prompts(self, first: int) -> None:
+        """Compute the prompt of trunk `first`, and as many after it as go into one forward pass."""
+        chosen, tokens = [first], len(self.trunks[first].tokens)
+        for trunk in range(first + 1, len(self.trunks)):
+            tokens += len(self.trunks[trunk].tokens)
+            if tokens > PROMPT_TOKENS_AT_ONCE:
+                break
+            if self._left[trunk]:
+                chosen.append(trunk)
+        prompted = self._engine.compute_prompts([self.trunks[trunk].tokens for trunk in chosen])
+        self._prompted.update(zip(chosen, prompted, strict=True))
+
+    def _begin_turn(self, slots: IntArray) -> None:
+        """Set the budget of the turn that starts here."""
+        rows = self._rows
+        earlier = np.array([len(self.records[index].earlier) for index in rows.rollout[slots]])
+        turn, path = self.limits.max_new_tokens - earlier, self.path_limit - rows.path[slots]
+        rows.drawn[slots] = 0
+        rows.allowed[slots] = np.minimum(turn, path)
+        rows.cut[slots] = np.where(turn <= path, Stop.LENGTH, Stop.PATH_LENGTH)
+
+    def _draw(self, slots: IntArray, logits: torch.Tensor) -> tuple[IntArray, IntArray]:
+        """Draw one token for each of `slots`; returns the slots whose turn is over, and why."""
+        rows, drawn = self._rows, self._engine.draw(logits, slots)
+        rows.record(slots, drawn.tokens, drawn.log_probs)
+        if drawn.counts is not None and drawn.kept is not None:
+            self.supports.add(rows.rollout[slots], drawn.counts, drawn.kept)
+        stops = np.where(rows.drawn[slots] >= rows.allowed[slots], rows.cut[slots], Stop.NONE)
+        for place in np.flatnonzero(self._strings.suspects(drawn.tokens)):
+            if self._strings.find(self.policy.decode(self._turn_tokens(int(slots[place])))) is not None:
+                stops[place] = Stop.STOP_STRING
+        stops[self._ends(drawn.tokens)] = Stop.END_TOKEN
+        over = np.flatnonzero(stops)
+        return slots[over], stops[over]
+
+    def _settle(self, slots: IntArray, stops: IntArray) -> None:
+        """End the turns of these slots: rows that are answered go on together, the others leave."""
+        gone: list[int] = []
+        while len(slots):
+            going: list[int] = []
+            answers: list[IntArray] = []
+            for slot, stop in zip(slots.tolist(), stops.tolist(), strict=True):
+                answer = self._end_turn(slot, Stop(stop))
+                if answer is None:
+                    gone.append(slot)
+                else:
+                    going.append(slot)
+                    answers.append(answer)
+            if not going:
+                break
+            together = np.array(going)
+            logits = self._engine.extend(together, answers)
+            self._begin_turn(together)
+            slots, stops = self._draw(together, logits)
+        if gone:
+            self._leave(np.array(gone))
+
+    def _end_turn(self, slot: int, stop: Stop) -> IntArray | None:
+        """Keep what was drawn; returns the tokens that come next on this row, or None when the rollout is over."""
+        record = self.records[self._rows.rollout[slot]]
+        text = self.policy.decode(self._turn_tokens(slot))
+        if stop is Stop.STOP_STRING:
+            text = text[: self._strings.find(text)]
+        count = self._rows.drawn[slot]
+        segment = drawn_segment(
+            self._rows.tokens[slot, :count],
+            self._rows.log_probs[slot, :count],
+            text=text.removeprefix(record.said),
+            sampling=self.sampling,
+            policy_version=self.policy_version,
+        )
+        record.segments.append(segment)
+        record.turns += 1
+        if not stop.complete:
+            record.outcome = Outcome(Ending.TRUNCATED, stop.reason)
+        elif record.episode is None:
+            record.outcome = Outcome(Ending.TERMINATED, stop.reason)
+        else:
+            return self._answer(record, text, int(self._rows.path[slot]), ended=stop is Stop.END_TOKEN)
+        return None
+
+    def _answer(self, record: Record, text: str, path: int, *, ended: bool) -> IntArray | None:
+        """Ask the episode; its reward belongs to the turn that earned it."""
+        assert record.episode is not None
+        try:
+            turn = record.episode.respond(text)
+        except Exception as error:
+            record.fail(f"turn {record.turns} of the episode raised {type(error).__name__}: {error}")
+            return None
+        record.segments[-1] = replace(record.segments[-1], reward=float(turn.reward))
+        if turn.ending is not None or turn.observation is None:
+            record.outcome = Outcome(turn.ending or Ending.TERMINATED, "environment")
+            return None
+        if record.turns >= self.limits.max_turns:
+            record.outcome = Outcome(Ending.TRUNCATED, "turns")
+            return None
+        answer = self.policy.bridge(turn.observation, ended_turn=ended)
+        if path + len(answer) >= self.path_limit:
+            record.outcome = Outcome(Ending.TRUNCATED, Stop.PATH_LENGTH.reason)
+            return None
+        record.segments.append(Segment(Source.ENVIRONMENT, answer, -1, text=turn.observation))
+        return answer
+
+    def _turn_tokens(self, slot: int) -> IntArray:
+        """All tokens of the turn, with those that were in the tree before."""
+        drawn = self._rows.tokens[slot, : self._rows.drawn[slot]]
+        return np.concatenate([self.records[self._rows.rollout[slot]].earlier, drawn])
+
+    def _leave(self, slots: IntArray) -> None:
+        """Free the slots, and the prompts that nobody continues any more."""
+        trunks = np.array([self.records[index].trunk for index in self._rows.rollout[slots]])
+        self._engine.release(slots)
+        np.subtract.at(self._left, trunks, 1)
+        for trunk in np.unique(trunks[self._left[trunks] == 0]).tolist():
+            self._engine.forget(self._prompted.pop(trunk))
+
+    def _stop_all(self) -> None:
+        """The time is over: live rollouts are cut off, waiting ones never were."""
+        slots = np.arange(self._rows.live)
+        for slot in slots.tolist():
+            self._end_turn(slot, Stop.TIME)
+        for index in self._waiting:
+            reason = f"not started within {self.limits.timeout_seconds} seconds"
+            self.records[index].fail(reason, Stop.TIME.reason)
