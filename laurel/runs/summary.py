@@ -1,0 +1,111 @@
+"""A run in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from laurel.metrics import Metric
+from laurel.tree import Source, Tree
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from laurel.runs.reading import RunReader
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Labelled lines; `str` gives plain text, rich draws a grid."""
+
+    lines: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        width = max(len(label) for label, _ in self.lines)
+        return "\n".join(f"{label:<{width}}  {text}" for label, text in self.lines)
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 2))
+        for label, text in self.lines:
+            table.add_row(Text(label, style="bold"), Text(text))
+        return table
+
+
+def rewards(trees: list[Tree]) -> Metric:
+    """The mean reward of the rollouts that have one; failed and ungraded ones are left out, not counted as zero."""
+    outcomes = [(rollout, rollout.outcome) for tree in trees for rollout in tree.rollouts]
+    return Metric.of(r.reward for r, outcome in outcomes if outcome and outcome.score and not outcome.failed)
+
+
+def lengths(trees: list[Tree]) -> Metric:
+    """The mean number of tokens that the policy wrote on a rollout."""
+    return Metric.of(
+        sum(len(segment) for segment in rollout.segments if segment.source is Source.POLICY)
+        for tree in trees
+        for rollout in tree.rollouts
+    )
+
+
+def summarise(run: RunReader) -> Summary:
+    """Steps, reward, length and evaluations at both ends, failures, events, where it is, and what to do next."""
+    status, steps = run.status, run.steps()
+    state = status.state + (f": {status.reason}" if status.reason else "")
+    lines = [("run", str(run.directory)), ("status", state), ("steps", _extent(steps))]
+    if steps:
+        first, last = run.trees(steps[0]), run.trees(steps[-1])
+        lines += _change("reward", rewards, first, last, "rollouts")
+        lines += _change("length", lengths, first, last, "rollouts")
+    names = sorted({evaluation.name for evaluation in run.evaluations()})
+    for name in names:
+        course = [evaluation.metric for evaluation in run.evaluations() if evaluation.name == name]
+        lines.append((name, _from_to(course[0], course[-1], "answers")))
+    failed, graded = run.failures()
+    if graded:
+        lines.append(
+            ("failures", f"{failed} of {graded} rollouts" + (" (no zero: they taught nothing)" if failed else ""))
+        )
+    kinds = [event.kind for event in run.events()]
+    if kinds:
+        lines.append(("events", ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))))
+    saved = run.checkpoint_steps
+    lines.append(("checkpoints", f"after step {', '.join(map(str, saved))}" if saved else "none yet"))
+    lines.append(("next", _next(status.state, run)))
+    return Summary(tuple(lines))
+
+
+def _extent(steps: list[int]) -> str:
+    return f"{len(steps)} ({steps[0]} to {steps[-1]})" if steps else "none yet"
+
+
+def _change(
+    label: str, measure: Callable[[list[Tree]], Metric], first: list[Tree], last: list[Tree], unit: str
+) -> list[tuple[str, str]]:
+    before, after = measure(first), measure(last)
+    return [(label, _from_to(before, after, unit))] if before.count or after.count else []
+
+
+def _from_to(before: Metric, after: Metric, unit: str) -> str:
+    return f"{_mean(before)} -> {_mean(after)}  (means of {before.count:g} and {after.count:g} {unit})"
+
+
+def _mean(metric: Metric) -> str:
+    return f"{metric.mean:.3f}" if np.isfinite(metric.mean) else "none"
+
+
+def _next(state: str, run: RunReader) -> str:
+    directory = run.directory
+    match state:
+        case "running":
+            return f"laurel view {directory}, while it runs"
+        case "finished":
+            return f"laurel view {directory}, or laurel export {directory} MODEL_DIRECTORY"
+        case "failed":
+            return "remove the cause, then train again with --resume: nothing recorded is lost"
+        case _:
+            return "train again with --resume: it goes on as if nothing had happened"
