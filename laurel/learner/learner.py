@@ -1,0 +1,355 @@
+"""The one learner: experience with its credit becomes optimiser steps, for every algorithm alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from laurel.algorithms import Algorithm, Credit
+from laurel.errors import ConfigurationError, LearnerError
+from laurel.learner.batching import Microbatch, TokenTable, microbatches, pieces
+from laurel.learner.optimiser import Optimiser, OptimiserSettings
+from laurel.learner.tally import Tally
+from laurel.metrics import Metric, merge
+from laurel.objectives import TokenBatch
+from laurel.policy import Packed, Policy, Reference, pack
+from laurel.tree import FloatArray, Tree
+
+TOKENS_PER_MICROBATCH = {"cpu": 2048, "cuda": 16384}
+_NAMES_IN_ERRORS = 8
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """What one update did.
+
+    Attributes:
+        metrics: see `Learner.update`.
+        skipped: why nothing was changed, or None.
+    """
+
+    metrics: dict[str, Metric]
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class StartOfUpdate:
+    """Log-probabilities before the first of several optimiser steps, [A] each, aligned with the `TokenTable`."""
+
+    old_log_probs: torch.Tensor
+    reference_log_probs: torch.Tensor | None
+
+
+class Learner:
+    """Turns trees and their credit into changes of the policy's weights.
+
+    One optimiser step minimises
+
+        sum over scored tokens t of  weight_t * (objective_t + sum of regularisers_t)
+
+    with the weights of `algorithm.reduction` over all trees of that step, computed before it is cut into
+    micro-batches: any cut gives the same gradient.
+
+    Args:
+        policy: whose trainable parameters change.
+        algorithm: the method.
+        optimiser: learning rate, clipping, schedule.
+        total_steps: updates in the whole run; the linear and cosine schedules need it.
+        reference: the snapshot that a regulariser compares with.
+        seed: fixes the order of trees where one batch is used for several optimiser steps.
+        tokens_per_microbatch: how many distinct tokens one forward pass holds; None: `TOKENS_PER_MICROBATCH`.
+
+    Raises:
+        ConfigurationError: if the algorithm needs a reference and there is none, or the schedule does not fit.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        algorithm: Algorithm,
+        optimiser: OptimiserSettings,
+        *,
+        total_steps: int | None = None,
+        reference: Reference | None = None,
+        seed: int = 0,
+        tokens_per_microbatch: int | None = None,
+    ) -> None:
+        if algorithm.needs_reference and reference is None:
+            raise ConfigurationError(
+                f"'{algorithm.name}' compares the policy with a reference, and there is none.",
+                hint="pass reference=policy.snapshot('start').",
+            )
+        if tokens_per_microbatch is None:
+            tokens_per_microbatch = TOKENS_PER_MICROBATCH.get(policy.device.type, TOKENS_PER_MICROBATCH["cuda"])
+        if tokens_per_microbatch < 1:
+            raise ConfigurationError(f"tokens_per_microbatch must be at least 1, got {tokens_per_microbatch}.")
+        self.policy = policy
+        self.algorithm = algorithm
+        self.reference = reference if algorithm.needs_reference else None
+        self.seed = seed
+        self.tokens_per_microbatch = tokens_per_microbatch
+        self._steps_per_update = algorithm.step.epochs * algorithm.step.minibatches
+        self._optimiser = Optimiser(
+            policy.trainable_parameters(),
+            optimiser,
+            total_steps=None if total_steps is None else total_steps * self._steps_per_update,
+        )
+
+    @property
+    def version(self) -> int:
+        """Number of optimiser steps behind the current weights."""
+        return self._optimiser.done
+
+    def update(self, trees: Sequence[Tree], credits: Sequence[Credit], step: int) -> UpdateReport:
+        """Learn from one batch of experience.
+
+        Trees in which every advantage is 0 are counted by the reduction but not computed, unless a regulariser has
+        something to say about them: their gradient is 0. A batch without any gradient changes nothing, not even the
+        optimiser's moments, and the report says why.
+
+        Args:
+            trees, credits: the batch; `credits[i]` is aligned with `trees[i].flat`.
+            step: number of the update within the run; with the seed it fixes the order of minibatches.
+
+        Returns:
+            A report with these metrics beside the diagnostics of objective and regularisers:
+            `loss`, `gradient_norm` (before clipping), `learning_rate`, `weights_changed` (fraction, in the precision
+            of the computation) per optimiser step; `entropy`, `policy_version_lag` per scored token; `advantage` and
+            `advantage_std` over all tokens with credit; `sampler_difference`, the distance between the log-probs
+            that drew a token and the learner's, and `kl_sampler`, the estimate r - 1 - log r of KL(sampler, policy),
+            both at the first pass, before any change; `greatest_log_ratio` and other maxima named `greatest_...`;
+            `scored_tokens`, `computed_tokens`, `microbatches` per update; `skipped_steps`, the fraction of
+            optimiser steps without any gradient.
+
+        Raises:
+            LearnerError: if credit and trees do not fit, or a loss or gradient is not finite. The weights are then
+                as they were before the optimiser step that failed; the message names the rollouts.
+        """
+        table = TokenTable.of(trees, credits)
+        metrics = _advantage_metrics(credits)
+        taught = [index for index, credit in enumerate(credits) if self._teaches(credit)]
+        if not taught:
+            count = float(self._steps_per_update)
+            return UpdateReport(metrics | {"skipped_steps": Metric(count, count)}, _nothing_to_learn(credits))
+        budget = self.tokens_per_microbatch
+        parts = {i: pieces(trees[i], credits[i].mask, int(table.offsets[i]), budget) for i in taught}
+        tally = Tally()
+        start = None
+        if self._steps_per_update > 1:
+            everything = microbatches((piece for index in taught for piece in parts[index]), budget)
+            start = self._first_pass(everything, table, tally)
+        skipped = 0
+        counts = {"scored_tokens": 0, "computed_tokens": 0, "microbatches": 0}
+        for chosen in self._minibatches(len(trees), step):
+            batches = microbatches((piece for index in chosen for piece in parts.get(index, [])), budget)
+            if not batches:
+                skipped += 1
+                continue
+            weights = self._weights(trees, credits, table, chosen)
+            metrics = merge([metrics, self._optimiser_step(_Work(table, weights, start, tally), batches)])
+            counts["scored_tokens"] += sum(len(batch.scored) for batch in batches)
+            counts["computed_tokens"] += sum(batch.computed_tokens for batch in batches)
+            counts["microbatches"] += len(batches)
+        metrics |= {name: Metric(float(count), 1.0) for name, count in counts.items()}
+        metrics["skipped_steps"] = Metric(float(skipped), float(self._steps_per_update))
+        return UpdateReport(metrics | tally.metrics())
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+        """(tensors, JSON-able): everything beside the policy's parameters that later updates depend on.
+
+        The tensors are the live ones: write them before the next update.
+        """
+        return self._optimiser.state()
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, int]) -> None:
+        """Go on as the learner that `state` came from; the policy's parameters must have been loaded before.
+
+        Raises:
+            LearnerError: if the state belongs to another policy; nothing is changed then.
+        """
+        self._optimiser.load_state(tensors, state)
+
+    def _teaches(self, credit: Credit) -> bool:
+        return credit.carries_signal or (bool(self.algorithm.regularisers) and bool(credit.mask.any()))
+
+    def _minibatches(self, trees: int, step: int) -> Iterator[list[int]]:
+        """The trees of every optimiser step; whole trees, shuffled by (seed, step, epoch) where there are several."""
+        for epoch in range(self.algorithm.step.epochs):
+            order = np.random.default_rng([self.seed, step, epoch]).permutation(trees)
+            for chosen in np.array_split(order, self.algorithm.step.minibatches):
+                yield sorted(int(index) for index in chosen)
+
+    def _weights(
+        self, trees: Sequence[Tree], credits: Sequence[Credit], table: TokenTable, chosen: list[int]
+    ) -> FloatArray:
+        """[A] the weight of every token in one optimiser step; NaN for tokens of other trees, which nobody reads."""
+        weights = np.full(table.offsets[-1], np.nan)
+        parts = self.algorithm.reduction([trees[i] for i in chosen], [credits[i].mask for i in chosen])
+        for index, part in zip(chosen, parts, strict=True):
+            if not np.isfinite(part[credits[index].mask]).all():
+                raise LearnerError(f"A token of tree {trees[index].id} has a weight that is not finite.")
+            weights[table.offsets[index] : table.offsets[index + 1]] = part
+        return weights
+
+    @torch.no_grad()
+    def _first_pass(self, batches: list[Microbatch], table: TokenTable, tally: Tally) -> StartOfUpdate:
+        """Score everything before the first of several optimiser steps."""
+        device = self.policy.device
+        old: torch.Tensor | None = None
+        reference: torch.Tensor | None = None
+        for batch in batches:
+            packed = _packed(batch, device)
+            scored = torch.from_numpy(batch.scored).to(device)
+            log_probs = self.policy.token_scores(packed, entropy=False).log_probs
+            if old is None:
+                old = torch.full((int(table.offsets[-1]),), torch.nan, dtype=log_probs.dtype, device=device)
+            old[scored] = log_probs
+            if self.reference is not None:
+                if reference is None:
+                    reference = torch.full_like(old, torch.nan)
+                reference[scored] = self.reference.token_scores(packed).log_probs
+            _tally_sampler(tally, log_probs, *_drawn(batch, table, log_probs), version=self.version)
+        assert old is not None
+        return StartOfUpdate(old, reference)
+
+    def _optimiser_step(self, work: _Work, batches: list[Microbatch]) -> dict[str, Metric]:
+        optimiser = self._optimiser
+        optimiser.clear_gradients()
+        losses = [self._backward(batch, work) for batch in batches]
+        *values, norm = torch.stack([*losses, optimiser.gradient_norm().to(losses[0].dtype)]).tolist()
+        if not np.isfinite([*values, norm]).all():
+            self._refuse(batches, values, work)
+        rate = optimiser.learning_rate
+        changed, inspected = optimiser.step(norm)
+        return {
+            "loss": Metric(float(np.sum(values)), 1.0),
+            "gradient_norm": Metric(norm, 1.0),
+            "learning_rate": Metric(rate, 1.0),
+            "weights_changed": Metric(float(changed), float(inspected)),
+        }
+
+    def _backward(self, batch: Microbatch, work: _Work) -> torch.Tensor:
+        """Add the gradient of one micro-batch to that of the optimiser step; its part of the loss, a scalar."""
+        packed = _packed(batch, self.policy.device)
+        scores = self.policy.token_scores(packed)
+        tokens = self._token_batch(batch, work, scores.log_probs, scores.entropy, packed)
+        weights = _on_device(work.weights[batch.scored], scores.log_probs)
+        loss, diagnostics = self.algorithm.objective(tokens)
+        for regulariser in self.algorithm.regularisers:
+            more, others = regulariser(tokens)
+            if twice := diagnostics.keys() & others.keys():
+                raise LearnerError(f"Two parts of '{self.algorithm.name}' report '{min(twice)}'.", hint="rename one.")
+            loss, diagnostics = loss + more, diagnostics | others
+        total = (weights * loss).sum()
+        torch.autograd.backward(total)
+        self._optimiser.gather_gradients()
+        work.tally.mean("entropy", tokens.entropy)
+        work.tally.greatest("log_ratio", (tokens.log_probs - tokens.old_log_probs).abs())
+        for name, values in diagnostics.items():
+            work.tally.mean(name, values, weights)
+        return total.detach()
+
+    def _token_batch(
+        self, batch: Microbatch, work: _Work, log_probs: torch.Tensor, entropy: torch.Tensor, packed: Packed
+    ) -> TokenBatch:
+        scored = torch.from_numpy(batch.scored).to(log_probs.device)
+        sampler_log_probs, versions = _drawn(batch, work.table, log_probs)
+        reference = None
+        if work.start is not None:
+            old = work.start.old_log_probs[scored]
+            if work.start.reference_log_probs is not None:
+                reference = work.start.reference_log_probs[scored]
+        else:
+            old = log_probs.detach()
+            _tally_sampler(work.tally, old, sampler_log_probs, versions, version=self.version)
+            if self.reference is not None:
+                reference = self.reference.token_scores(packed).log_probs
+        return TokenBatch(
+            log_probs=log_probs,
+            old_log_probs=old,
+            sampler_log_probs=sampler_log_probs,
+            entropy=entropy,
+            advantages=_on_device(work.table.advantages[batch.scored], log_probs),
+            rollout=torch.from_numpy(work.table.rollouts[batch.scored]).to(log_probs.device),
+            reference_log_probs=reference,
+        )
+
+    def _refuse(self, batches: list[Microbatch], losses: list[float], work: _Work) -> None:
+        """Raise for the micro-batch whose loss or gradient is not finite; where all are finite alone, for all."""
+        what, culprits = "loss", [b for b, loss in zip(batches, losses, strict=True) if not np.isfinite(loss)]
+        if not culprits:
+            what = "gradient"
+            for batch in batches:
+                self._optimiser.clear_gradients()
+                self._backward(batch, _Work(work.table, work.weights, work.start, Tally()))
+                if not bool(torch.isfinite(self._optimiser.gradient_norm())):
+                    culprits.append(batch)
+        self._optimiser.clear_gradients()
+        names = [name for batch in culprits or batches for name in batch.rollout_ids]
+        listed = ", ".join(names[:_NAMES_IN_ERRORS])
+        more = f" and {len(names) - _NAMES_IN_ERRORS} more" if len(names) > _NAMES_IN_ERRORS else ""
+        raise LearnerError(
+            f"The {what} is not finite at optimiser step {self.version + 1}, in the micro-batch of rollouts "
+            f"{listed}{more}. The weights were not changed.",
+            hint="resume from the last checkpoint with a smaller learning rate, and look at these rollouts.",
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all micro-batches of one optimiser step share."""
+
+    table: TokenTable
+    weights: FloatArray
+    start: StartOfUpdate | None
+    tally: Tally
+
+
+def _packed(batch: Microbatch, device: torch.device) -> Packed:
+    return pack([piece.tree for piece in batch.pieces], [piece.mask for piece in batch.pieces], device)
+
+
+def _on_device(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
+    return torch.from_numpy(values).to(like.device, like.dtype)
+
+
+def _drawn(batch: Microbatch, table: TokenTable, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(sampler log-probs, policy versions) of the scored tokens, [N] each."""
+    return _on_device(table.sampler_log_probs[batch.scored], like), _on_device(
+        table.policy_versions[batch.scored], like
+    )
+
+
+def _tally_sampler(
+    tally: Tally, log_probs: torch.Tensor, sampler_log_probs: torch.Tensor, versions: torch.Tensor, *, version: int
+) -> None:
+    """Distance between who drew the tokens and who learns from them, over the tokens of which both are known."""
+    known = ~torch.isnan(sampler_log_probs)
+    log_ratio = (log_probs - sampler_log_probs)[known]
+    tally.mean("sampler_difference", log_ratio.abs())
+    tally.greatest("sampler_difference", log_ratio.abs())
+    tally.mean("kl_sampler", torch.expm1(log_ratio) - log_ratio)
+    lag = version - versions[~torch.isnan(versions)]
+    tally.mean("policy_version_lag", lag)
+    tally.greatest("policy_version_lag", lag)
+
+
+def _advantage_metrics(credits: Sequence[Credit]) -> dict[str, Metric]:
+    values = np.concatenate([np.empty(0), *(credit.advantages[credit.mask] for credit in credits)])
+    if len(values) == 0:
+        return {}
+    return {
+        "advantage": Metric(float(values.sum()), float(len(values))),
+        "advantage_std": Metric(float(values.std()), 1.0),
+    }
+
+
+def _nothing_to_learn(credits: Sequence[Credit]) -> str:
+    if not credits:
+        return "there was no experience to learn from"
+    if not any(credit.mask.any() for credit in credits):
+        return "no token carries loss: every rollout failed or the policy wrote nothing"
+    return "every advantage is 0: within each group all rollouts earned the same"
