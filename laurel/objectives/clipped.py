@@ -58,6 +58,6 @@ class ClippedRatio:
                 "ratio/mean": ratio,
                 "ratio/clipped_low": ((ratio < 1 - self.low) & (batch.advantages < 0)).to(ratio.dtype),
                 "ratio/clipped_high": ((ratio > 1 + self.high) & (batch.advantages > 0)).to(ratio.dtype),
-                "ratio/kl_old": ratio - 1 - log_ratio,
+                "ratio/kl_old": torch.expm1(log_ratio) - log_ratio,
             }
         return loss, diagnostics

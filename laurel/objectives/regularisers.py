@@ -29,7 +29,7 @@ def k3(log_probs: torch.Tensor, reference_log_probs: torch.Tensor) -> torch.Tens
     Its gradient is (1 - r) grad log pi, in expectation the gradient of the *other* divergence, KL(ref, pi).
     """
     log_ratio = reference_log_probs - log_probs
-    return torch.exp(log_ratio) - 1 - log_ratio
+    return torch.expm1(log_ratio) - log_ratio
 
 
 ESTIMATORS = {"k2": k2, "k3": k3}

@@ -6,8 +6,6 @@ from laurel.theory.audit import (
     GradientDistribution,
     audit,
     compare,
-    example_logits,
-    example_world,
     gradient_distribution,
     groups,
 )
@@ -23,6 +21,7 @@ from laurel.theory.exact import (
     score_function_gradient,
     soft_bellman_policy,
 )
+from laurel.theory.examples import example_dialogue, example_logits, example_world
 from laurel.theory.random_trees import random_tree
 from laurel.theory.world import Path, Reply, World, group_tree, path_segments, single_turn
 
@@ -35,6 +34,7 @@ __all__ = [
     "World",
     "audit",
     "compare",
+    "example_dialogue",
     "example_logits",
     "example_world",
     "expected_return",

@@ -18,7 +18,8 @@ from laurel.credit import CreditRule
 from laurel.errors import ConfigurationError
 from laurel.objectives import Reduction, TokenBatch, TokenLoss
 from laurel.theory.exact import path_log_probs, return_gradient
-from laurel.theory.world import World, group_tree, single_turn
+from laurel.theory.examples import example_logits, example_world
+from laurel.theory.world import World, group_tree
 from laurel.tree import FloatArray, Tree
 
 MAXIMUM_GROUPS = 200_000
@@ -202,18 +203,6 @@ def audit(
         behaviour=behaviour,
     )
     return compare(algorithm.name, samples, estimated, return_gradient(world, logits))
-
-
-def example_world() -> World:
-    """Three tokens, at most two of them, token 2 ends: 7 rollouts of two lengths with graded returns."""
-    worth = {(2,): 0.2, (0, 0): 0.0, (0, 1): 1.0, (0, 2): 0.0, (1, 0): 0.5, (1, 1): 0.0, (1, 2): 1.0}
-    return single_turn(vocabulary=3, horizon=2, score=worth.__getitem__, end=2)
-
-
-def example_logits(world: World) -> torch.Tensor:
-    """An uneven table [S, V] that is the same on every machine."""
-    cells = torch.arange(len(world.states) * world.vocabulary, dtype=torch.float64)
-    return torch.sin(2.3 * cells + 0.7).reshape(len(world.states), world.vocabulary)
 
 
 @dataclass(frozen=True)

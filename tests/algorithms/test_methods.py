@@ -1,0 +1,69 @@
+"""What the named methods are made of, and what they refuse."""
+
+import dataclasses
+
+import pytest
+
+from laurel.algorithms import Demonstrated, Sampled, Step, clone, dapo, dr_grpo, grpo, reinforce, rloo
+from laurel.credit import LeaveOneOut, OverlongPenalty, SiblingMean, Standardised, TotalReward, WholeReturn
+from laurel.errors import ConfigurationError
+from laurel.objectives import (
+    ClippedRatio,
+    ConstantLength,
+    EntropyBonus,
+    KLPenalty,
+    PolicyGradient,
+    PromptMean,
+    SequenceMean,
+    TokenMean,
+)
+
+
+def test_methods_differ_by_the_lines_in_which_their_papers_differ():
+    assert (reinforce().credit, reinforce().objective) == (WholeReturn(), PolicyGradient())
+    assert (rloo().credit, rloo().reduction) == (LeaveOneOut(), ConstantLength(1.0))
+    assert (grpo().credit, grpo().objective, grpo().reduction) == (Standardised(), ClippedRatio(), SequenceMean())
+    assert (dr_grpo(length=9).credit, dr_grpo(length=9).reduction) == (SiblingMean(), ConstantLength(9))
+    assert (dapo().objective, dapo().reduction) == (ClippedRatio(0.2, 0.28), TokenMean())
+    assert dapo().source == Sampled(discard_without_signal=True, maximum_draws=4)
+    assert clone().source == Demonstrated()
+
+
+def test_settings_reach_their_part_and_the_equation():
+    method = grpo(clip=0.1, clip_high=0.3, kl=0.04, kl_estimator="k2", entropy=0.01, ddof=1, epochs=2, minibatches=3)
+    assert method.objective == ClippedRatio(0.1, 0.3)
+    assert method.regularisers == (KLPenalty(0.04, "k2"), EntropyBonus(0.01))
+    assert method.credit == Standardised(ddof=1)
+    assert method.step == Step(2, 3)
+    for piece in ("0.9", "1.3", "0.04 k2(pi, ref)", "0.01 H(pi)", "ddof 1"):
+        assert piece in method.equation
+
+
+def test_a_reference_is_asked_for_only_where_it_is_read():
+    assert not grpo().needs_reference
+    assert grpo(kl=0.1).needs_reference
+
+
+def test_dapo_settings():
+    shaped = dapo(overlong_limit=100, overlong_cushion=20, discard_truncated=True)
+    assert shaped.credit.returns == OverlongPenalty(100, 20, TotalReward(discard_truncated=True))
+    assert "(100 - 20 - |o|) / 20" in shaped.equation
+    assert dapo(denominator="prompt").reduction == PromptMean()
+    assert dapo(dynamic_sampling=False).source == Sampled()
+    with pytest.raises(ConfigurationError, match="denominator"):
+        dapo(denominator="batch")
+
+
+@pytest.mark.parametrize("method", [reinforce, rloo, grpo])
+def test_k1_is_refused_even_before_kl_is_turned_on(method):
+    with pytest.raises(ConfigurationError, match="k1"):
+        method(kl_estimator="k1")
+
+
+def test_using_a_batch_again_needs_a_ratio():
+    with pytest.raises(ConfigurationError, match="ratio"):
+        dataclasses.replace(rloo(), step=Step(epochs=2))
+    assert not grpo(epochs=2).step.on_policy
+    assert clone(epochs=5).step.epochs == 5
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        grpo(epochs=0)

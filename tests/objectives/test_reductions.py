@@ -1,0 +1,150 @@
+"""The weight of every token: by hand, and against rollouts written out as rows."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from laurel.credit import WholeReturn
+from laurel.errors import ConfigurationError
+from laurel.objectives import ConstantLength, PromptMean, SequenceMean, TokenMean
+from laurel.theory import random_tree
+from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
+
+REDUCTIONS = [TokenMean(), SequenceMean(), PromptMean(), ConstantLength(4.0)]
+seeds = st.integers(0, 10_000)
+
+
+def group(name: str, *lengths: int) -> Tree:
+    """Siblings of these lengths below one prompt; a negative length failed."""
+    leaves = [
+        Segment(
+            Source.POLICY,
+            [5] * abs(length),
+            0,
+            outcome=Outcome(Ending.TERMINATED, "stop", Score(1.0) if length > 0 else Failed("crash")),
+        )
+        for length in lengths
+    ]
+    return Tree(name, name, (Segment(Source.PROMPT, [1, 2], -1), *leaves))
+
+
+def weights(reduction, *trees: Tree) -> list[list[float]]:
+    """The weight of the first token of every rollout, tree by tree."""
+    given = reduction(trees, [credit.mask for credit in WholeReturn()(trees)])
+    return [part[tree.flat.starts[1:]].tolist() for part, tree in zip(given, trees, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        (TokenMean(), [[1 / 8, 1 / 8], [1 / 8, 1 / 8, 0]]),
+        (SequenceMean(), [[1 / 4, 1 / 12], [1 / 8, 1 / 8, 0]]),
+        (PromptMean(), [[1 / 8, 1 / 8], [1 / 8, 1 / 8, 0]]),
+        (ConstantLength(10), [[1 / 40, 1 / 40], [1 / 40, 1 / 40, 0]]),
+    ],
+    ids=str,
+)
+def test_hand_computed(reduction, expected):
+    # Rollouts of 1 and 3 tokens; of 2 and 2, and a failed one of 5 that is not there.
+    assert weights(reduction, group("a", 1, 3), group("b", 2, 2, -5)) == [pytest.approx(row) for row in expected]
+
+
+def test_token_and_prompt_means_differ_where_prompts_do():
+    trees = group("a", 1, 1), group("b", 3, 3)
+    assert weights(TokenMean(), *trees) == [pytest.approx([1 / 8] * 2)] * 2
+    assert weights(PromptMean(), *trees) == [pytest.approx([1 / 4] * 2), pytest.approx([1 / 12] * 2)]
+
+
+def test_a_shared_token_stands_for_its_rollouts():
+    # prompt -> shared (2 tokens) -> x (1 token), y (3 tokens); and a sibling z (2 tokens) of the shared segment.
+    # Shares: x 1/4, y 1/4, z 1/2; times three rollouts: 0.75, 0.75, 1.5. As rows: |x| = 3, |y| = 5, |z| = 2.
+    outcome = Outcome(Ending.TERMINATED, "stop", Score(1.0))
+    tree = Tree(
+        "t",
+        "t",
+        (
+            Segment(Source.PROMPT, [1], -1),
+            Segment(Source.POLICY, [2, 2], 0),
+            Segment(Source.POLICY, [3], 1, outcome=outcome),
+            Segment(Source.POLICY, [4, 4, 4], 1, outcome=outcome),
+            Segment(Source.POLICY, [5, 5], 0, outcome=outcome),
+        ),
+    )
+    mask = tree.flat.policy
+    (sequence,) = SequenceMean()([tree], [mask])
+    shared, x, y, z = 0.75 / 3 + 0.75 / 5, 0.75 / 3, 0.75 / 5, 1.5 / 2
+    np.testing.assert_allclose(sequence * 3, [0, shared, shared, x, y, y, y, z, z])
+    (token,) = TokenMean()([tree], [mask])
+    np.testing.assert_allclose(
+        token * (1.5 * 2 + 0.75 + 3 * 0.75 + 2 * 1.5), [0, 1.5, 1.5, 0.75, *[0.75] * 3, 1.5, 1.5]
+    )
+    (constant,) = ConstantLength(2.0)([tree], [mask])
+    np.testing.assert_allclose(constant * 6, [0, 1.5, 1.5, 0.75, *[0.75] * 3, 1.5, 1.5])
+
+
+@given(seeds)
+@pytest.mark.parametrize("reduction", REDUCTIONS, ids=str)
+def test_weights_sum_to_what_they_should_and_lie_on_the_mask(reduction, seed):
+    generator = np.random.default_rng(seed)
+    trees = [random_tree(generator, failing=0.4) for _ in range(3)]
+    masks = [credit.mask for credit in WholeReturn()(trees)]
+    given = reduction(trees, masks)
+    assert all((part[~mask] == 0).all() and (part >= 0).all() for part, mask in zip(given, masks, strict=True))
+    if isinstance(reduction, ConstantLength):
+        return
+    total = sum(part.sum() for part in given)
+    assert total == pytest.approx(1.0 if any(mask.any() for mask in masks) else 0.0)
+
+
+@given(seeds, st.randoms(use_true_random=False))
+@pytest.mark.parametrize("reduction", REDUCTIONS, ids=str)
+def test_splitting_a_segment_changes_nothing(reduction, seed, random):
+    tree = random_tree(np.random.default_rng(seed))
+    long = [index for index, segment in enumerate(tree.segments) if len(segment) > 1]
+    assume(long)
+    where = random.choice(long)
+    cut = tree.split(where, random.randrange(1, len(tree.segments[where])))
+    (mask,) = (credit.mask for credit in WholeReturn()([tree]))
+    np.testing.assert_allclose(reduction([tree], [mask])[0], reduction([cut], [mask])[0], atol=1e-15)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.lists(st.integers(-6, -1), min_size=1, max_size=3))
+@pytest.mark.parametrize("reduction", REDUCTIONS, ids=str)
+def test_failed_siblings_were_never_sampled(reduction, lengths, failed):
+    (with_failures,) = weights(reduction, group("a", *lengths, *failed))
+    (without,) = weights(reduction, group("a", *lengths))
+    assert with_failures == pytest.approx([*without, *[0.0] * len(failed)])
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5))
+def test_plain_groups_agree_with_rows(lengths):
+    tree = group("a", *lengths)
+    mask = tree.flat.policy
+    loss = np.arange(len(tree.flat), dtype=np.float64)
+    rows = [loss[start:end] for start, end in zip(tree.flat.starts[1:], tree.flat.ends[1:], strict=True)]
+    (token,), (sequence,), (constant,) = (
+        reduction([tree], [mask]) for reduction in (TokenMean(), SequenceMean(), ConstantLength(7.0))
+    )
+    assert token @ loss == pytest.approx(np.concatenate(rows).mean())
+    assert sequence @ loss == pytest.approx(np.mean([row.mean() for row in rows]))
+    assert constant @ loss == pytest.approx(np.mean([row.sum() / 7 for row in rows]))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS, ids=str)
+def test_nothing_to_learn_has_no_weight(reduction):
+    assert weights(reduction, group("a", -1, -3)) == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS, ids=str)
+def test_a_mask_on_prompt_tokens_is_refused(reduction):
+    tree = group("a", 2)
+    with pytest.raises(ConfigurationError, match="mask"):
+        reduction([tree], [np.ones(len(tree.flat), np.bool_)])
+    with pytest.raises(ConfigurationError, match="mask"):
+        reduction([tree], [tree.flat.policy[1:]])
+
+
+def test_constant_length_must_be_positive():
+    with pytest.raises(ConfigurationError, match="length"):
+        ConstantLength(0)

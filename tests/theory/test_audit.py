@@ -1,0 +1,203 @@
+"""Every named method against the exact gradient, by listing every batch that it can sample.
+
+The expected gradient of a method is E sum_t A'_t grad log pi(a_t|s_t), where A' is what a token gets on average over
+everything that its siblings may be. The tests derive A' on paper for two samples (i, and its sibling j) and compare.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from laurel.algorithms import clone, dapo, dr_grpo, grpo, reinforce, rloo
+from laurel.credit import EveryToken, LeaveOneOut, SiblingMean, Standardised, WholeReturn
+from laurel.errors import ConfigurationError
+from laurel.objectives import ConstantLength, EntropyBonus, KLPenalty, PolicyGradient, TokenMean
+from laurel.theory import (
+    World,
+    audit,
+    example_dialogue,
+    example_logits,
+    example_world,
+    gradient_distribution,
+    groups,
+    kl_divergence,
+    path_log_probs,
+    return_gradient,
+    score_function_gradient,
+    single_turn,
+)
+
+WORLDS = {"single turn": example_world(), "dialogue": example_dialogue()}
+
+
+@pytest.fixture(params=WORLDS)
+def world(request) -> World:
+    return WORLDS[request.param]
+
+
+def expected(world: World, credit, objective, reduction, samples: int = 2, prompts: int = 1, **tables) -> np.ndarray:
+    logits = example_logits(world)
+    drawn = groups(world, tables.get("behaviour", logits), samples, prompts=prompts)
+    return gradient_distribution(drawn, logits, credit=credit, losses=(objective,), reduction=reduction, **tables).mean
+
+
+def paired(world: World, advantage: Callable[[float, float, int, int], float]) -> np.ndarray:
+    """E over (i, j) of advantage(R_i, R_j, |i|, |j|) summed over the tokens of i: the gradient derived on paper."""
+    chances = path_log_probs(world, example_logits(world)).exp().tolist()
+    rows = []
+    for path in world.paths:
+        terms = [
+            chance * advantage(sum(path.rewards), sum(other.rewards), len(path.tokens), len(other.tokens))
+            for chance, other in zip(chances, world.paths, strict=True)
+        ]
+        rows.append([sum(terms)] * len(path.tokens))
+    return score_function_gradient(world, example_logits(world), rows)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3])
+@pytest.mark.parametrize("baseline", [0.0, 0.7])
+def test_reinforce_is_exact(world, samples, baseline):
+    assert audit(reinforce(baseline=baseline), world, samples=samples).bias < 1e-10
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_leave_one_out_is_exact(world, samples):
+    report = audit(rloo(), world, samples=samples)
+    assert report.bias < 1e-10
+    assert report.scale == pytest.approx(1, abs=1e-10)
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_sibling_mean_is_short_by_one_in_g(world, samples):
+    report = audit(dr_grpo(length=1), world, samples=samples)
+    assert report.scale == pytest.approx(1 - 1 / samples, abs=1e-10)
+    assert report.cosine == pytest.approx(1, abs=1e-10)
+
+
+def test_the_length_of_dr_grpo_only_scales(world):
+    assert audit(dr_grpo(length=8), world).scale == pytest.approx(0.5 / 8, abs=1e-10)
+
+
+def test_standardised_is_biased_as_derived(world):
+    # Two samples: (R_i - R_j)/2 over |R_i - R_j|/2 is the sign; 1/sqrt(2) of it with ddof 1.
+    exact = return_gradient(world, example_logits(world))
+    sign = paired(world, lambda own, other, *_: float(np.sign(own - other)))
+    given = expected(world, Standardised(epsilon=0), PolicyGradient(), ConstantLength())
+    np.testing.assert_allclose(given, sign, atol=1e-10)
+    given = expected(world, Standardised(epsilon=0, ddof=1), PolicyGradient(), ConstantLength())
+    np.testing.assert_allclose(given, sign / np.sqrt(2), atol=1e-10)
+    cosine = (sign * exact).sum() / np.linalg.norm(sign) / np.linalg.norm(exact)
+    assert 0.9 < cosine < 0.999  # close to the exact direction, and not it
+
+
+def test_grpo_is_biased_as_derived(world):
+    epsilon = 1e-6
+
+    def advantage(own: float, other: float, length: int, _: int) -> float:
+        return (own - other) / 2 / (abs(own - other) / 2 + epsilon) / length
+
+    given = expected(world, grpo().credit, grpo().objective, grpo().reduction)
+    np.testing.assert_allclose(given, paired(world, advantage), atol=1e-10)
+
+
+def test_dapo_is_biased_as_derived(world):
+    def advantage(own: float, other: float, length: int, other_length: int) -> float:
+        return 2 / (length + other_length) * (own - other) / 2 / (abs(own - other) / 2 + 1e-6)
+
+    given = expected(world, dapo().credit, dapo().objective, dapo().reduction)
+    np.testing.assert_allclose(given, paired(world, advantage), atol=1e-10)
+
+
+def test_figures_with_two_samples_on_the_example_world():
+    reports = {method.name: audit(method) for method in (rloo(), dr_grpo(length=1), grpo(), dapo())}
+    assert reports["rloo"].scale == pytest.approx(1.0, abs=1e-10)
+    assert reports["dr_grpo"].scale == pytest.approx(0.5, abs=1e-10)
+    assert reports["grpo"].cosine == pytest.approx(0.958, abs=5e-4)
+    assert reports["dapo"].cosine == pytest.approx(0.963, abs=5e-4)
+    # A baseline pays: less noise per unit of signal with more siblings.
+    assert audit(rloo(), samples=3).variance < reports["rloo"].variance
+    assert str(reports["grpo"]).startswith("grpo")
+
+
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_several_prompts_per_step_average(prompts):
+    world = single_turn(vocabulary=2, horizon=2, score=lambda answer: float(answer == (1, 0)))
+    exact = return_gradient(world, example_logits(world))
+    given = expected(world, LeaveOneOut(), PolicyGradient(), ConstantLength(), prompts=prompts)
+    np.testing.assert_allclose(given, exact, atol=1e-10)
+
+
+def test_cloning_climbs_the_likelihood_of_the_demonstrator(world):
+    logits = example_logits(world).requires_grad_()
+    expert = -0.5 * example_logits(world)
+    given = expected(world, EveryToken(), clone().objective, ConstantLength(), samples=1, behaviour=expert)
+    likelihood = (path_log_probs(world, expert).exp() * path_log_probs(world, logits)).sum()
+    (exact,) = torch.autograd.grad(likelihood, logits)
+    np.testing.assert_allclose(given, exact, atol=1e-10)
+    same = expected(world, EveryToken(), clone().objective, ConstantLength(), samples=1)
+    np.testing.assert_allclose(same, 0, atol=1e-10)
+
+
+def test_cloning_by_tokens_is_the_same_where_lengths_are():
+    world, expert = example_dialogue(), -0.5 * example_logits(example_dialogue())
+    by_token = expected(world, EveryToken(), clone().objective, TokenMean(), samples=1, behaviour=expert)
+    summed = expected(world, EveryToken(), clone().objective, ConstantLength(), samples=1, behaviour=expert)
+    np.testing.assert_allclose(3 * by_token, summed, atol=1e-10)
+
+
+def visits(world: World, logits: torch.Tensor) -> torch.Tensor:
+    """How often each state is visited per rollout, [S]."""
+    chances = path_log_probs(world, logits.detach()).exp()
+    counts = torch.zeros(len(world.states), dtype=torch.float64)
+    for chance, path in zip(chances, world.paths, strict=True):
+        for state in path.states:
+            counts[state] += chance
+    return counts
+
+
+@pytest.mark.parametrize("estimator", ["k2", "k3"])
+def test_a_kl_penalty_in_the_loss_holds_each_state_near_and_ignores_where_it_leads(world, estimator):
+    logits = example_logits(world).requires_grad_()
+    reference = torch.log_softmax(-0.5 * example_logits(world), -1)
+    given = expected(world, WholeReturn(), KLPenalty(0.3, estimator), ConstantLength(), samples=1, reference=reference)
+    table = torch.log_softmax(logits, -1)
+    if estimator == "k2":
+        per_state = (table.exp() * (table - reference)).sum(-1)
+    else:
+        per_state = (reference.exp() * (reference - table)).sum(-1)
+    (local,) = torch.autograd.grad(-0.3 * (visits(world, logits) * per_state).sum(), logits)
+    np.testing.assert_allclose(given, local, atol=1e-10)
+    (whole,) = torch.autograd.grad(-0.3 * kl_divergence(world, logits, reference), logits)
+    assert np.abs(given - whole.numpy()).max() > 1e-3  # the stated bias is there
+
+
+def test_the_entropy_bonus_is_exact_at_the_visited_states(world):
+    logits = example_logits(world).requires_grad_()
+    given = expected(world, WholeReturn(), EntropyBonus(0.3), ConstantLength(), samples=1)
+    table = torch.log_softmax(logits, -1)
+    total = 0.3 * (visits(world, logits) * -(table.exp() * table).sum(-1)).sum()
+    (exact,) = torch.autograd.grad(total, logits)
+    np.testing.assert_allclose(given, exact, atol=1e-10)
+
+
+def test_variance_is_that_of_the_listed_gradients():
+    # One token, two choices, R = 1 for token 0: the gradient is (1 - p, -(1 - p)) with chance p, else 0.
+    world = single_turn(vocabulary=2, horizon=1, score=lambda answer: float(answer == (0,)))
+    logits = torch.log(torch.tensor([[0.25, 0.75]], dtype=torch.float64))
+    given = gradient_distribution(
+        groups(world, logits, 1), logits, credit=WholeReturn(), losses=(PolicyGradient(),), reduction=ConstantLength()
+    )
+    np.testing.assert_allclose(given.mean, [[0.1875, -0.1875]])
+    assert given.variance == pytest.approx(2 * 0.75**2 * 0.25 * 0.75)
+
+
+def test_too_many_batches_say_so():
+    with pytest.raises(ConfigurationError, match="batches"):
+        list(groups(example_world(), example_logits(example_world()), 9))
+
+
+def test_a_group_of_one_teaches_nothing_without_a_baseline_of_its_own():
+    given = expected(example_world(), SiblingMean(), PolicyGradient(), ConstantLength(), samples=1)
+    assert not given.any()
