@@ -105,11 +105,14 @@ def save(
         flush(folder)
         phase("after_rename", step)
         _remove_older(folder, keep)
+    except RunError:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
     except (OSError, _safetensors_error()) as error:
         shutil.rmtree(hidden, ignore_errors=True)
         whole = steps(folder)
         raise RunError(
-            f"The checkpoint of step {step} could not be written to {folder}: {error}.",
+            f"Saving the checkpoint of step {step} in {folder} failed: {error}.",
             hint="make room (or make it writable), then resume"
             + (f" from the checkpoint of step {whole[-1]}, which is intact." if whole else "."),
         ) from error

@@ -44,8 +44,12 @@ class WriterLock:
                     ) from None
                 time.sleep(_PAUSE_SECONDS)
         holder = json.dumps({"pid": os.getpid(), "host": platform.node()}).encode()
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, holder, 0)
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, holder, 0)
+        except OSError:
+            os.close(self._file)
+            raise
         _held.add(self)
 
     def release(self) -> None:

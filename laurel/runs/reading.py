@@ -79,6 +79,11 @@ class RunReader:
         return configuration
 
     @property
+    def id(self) -> str:
+        """A random name that stays, so that two runs in directories of one name are told apart."""
+        return self._meta("id")
+
+    @property
     def versions(self) -> dict[str, str]:
         """The versions that wrote it last."""
         (text,) = self._rows("SELECT versions FROM sessions ORDER BY id DESC LIMIT 1")[0]

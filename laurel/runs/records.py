@@ -94,7 +94,7 @@ def insert_trees(
     check(trees, credits)
     blobs: Sequence[Row] = [(None, None)] * len(trees) if credits is None else [_credit_blobs(c) for c in credits]
     rows: list[Row] = [
-        (step, collection, place, tree.id, tree.task_id, *credit)
+        (step, collection, place, tree.id, storable(tree.task_id), *credit)
         for place, (tree, credit) in enumerate(zip(trees, blobs, strict=True))
     ]
     connection.executemany(f"INSERT INTO trees VALUES ({_marks(7)})", rows)
@@ -131,7 +131,7 @@ def _segment_row(segment: Segment) -> Row:
         segment.policy_version,
         float(segment.reward),
         None if outcome is None else str(outcome.ending),
-        None if outcome is None else outcome.stop_reason,
+        None if outcome is None else storable(outcome.stop_reason),
         *score_columns(None if outcome is None else outcome.score),
     )
 
@@ -164,7 +164,7 @@ def read_trees(connection: sqlite3.Connection, step: int, collection: str) -> li
     for row in connection.execute(f"SELECT {columns} FROM segments {where} tree, place", (step, collection)):
         segments.setdefault(row[0], []).append(_read_segment(row[1:]))
     trees = connection.execute(f"SELECT place, id, task_id FROM trees {where} place", (step, collection))
-    return [Tree(name, task, tuple(segments[place])) for place, name, task in trees]
+    return [Tree(name, text_of(task), tuple(segments[place])) for place, name, task in trees]
 
 
 def _read_segment(row: Row) -> Segment:
@@ -180,7 +180,7 @@ def _read_segment(row: Row) -> Segment:
         support=None if ids is None else Support(decode(ids), decode(offsets)),
         policy_version=version,
         reward=reward,
-        outcome=None if ending is None else Outcome(Ending(ending), stop_reason, read_score(*score)),
+        outcome=None if ending is None else Outcome(Ending(ending), text_of(stop_reason), read_score(*score)),
         rollout_id=rollout_id,
     )
 

@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +68,7 @@ class Run(RunReader):
         try:
             with run._transaction():
                 schema.create_tables(run._connection)
-                meta = {"configuration": text, "state": "running", "reason": ""}
+                meta = {"id": uuid.uuid4().hex[:8], "configuration": text, "state": "running", "reason": ""}
                 run._connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
                 run._begin_session(None)
             checkpoints.flush(path)
@@ -279,6 +280,13 @@ class Run(RunReader):
     def _rewind(self) -> None:
         place, notes = checkpoints.newest_whole(self._checkpoints)
         step = None if place is None else checkpoints.step_of(place)
+        recorded = max(self.steps(), default=0)
+        if step is not None and step > recorded:
+            raise RunError(
+                f"{self.directory} has a checkpoint of step {step}, but its last recorded step is {recorded}: "
+                f"{schema.DATABASE} is older than the checkpoints.",
+                hint=f"copy a run with its {schema.DATABASE}-wal; or delete the checkpoints after step {recorded}.",
+            )
         later = "step > ifnull(?, step - 1)"
         old, new = self.versions, current_versions()
         changes = [
@@ -339,10 +347,11 @@ def open_run(
 
 def _prepare(directory: Path) -> WriterLock:
     """Make the directory, take its lock, and see that nothing else lives there."""
+    # What a creation that was killed leaves behind may be used again.
     remains = {LOCK, schema.DATABASE, f"{schema.DATABASE}-wal", f"{schema.DATABASE}-shm"}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        strangers = sorted({entry.name for entry in directory.iterdir()} - remains - {checkpoints.FOLDER})
+        strangers = sorted({entry.name for entry in directory.iterdir()} - remains)
     except OSError as error:
         raise _unwritable(directory, error) from error
     if strangers and not is_run(directory):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,9 @@ def connect(directory: Path, *, write: bool) -> sqlite3.Connection:
     """
     uri = (directory.resolve() / DATABASE).as_uri()
     mode = "?mode=rwc" if write else "?mode=ro"
+    if not write and not os.access(directory, os.W_OK) and not (directory / f"{DATABASE}-wal").exists():
+        # An archived run: nobody writes it, and without this SQLite would want to make its log's index there.
+        mode += "&immutable=1"
     try:
         connection = sqlite3.connect(uri + mode, uri=True, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None)
         if write:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from laurel.errors import MissingExtraError, unknown_key
@@ -36,13 +35,13 @@ class TensorBoard:
 
     name = "tensorboard"
 
-    def __init__(self, directory: Path, configuration: Mapping[str, Any], last_step: int | None) -> None:
-        """Steps after `last_step` that were told before a resume are purged."""
+    def __init__(self, run: Run) -> None:
+        """Steps that a resumed run is about to repeat are purged."""
         _require("tensorboard", "tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
-        purge = None if last_step is None else last_step + 1
-        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=purge)
+        purge = 0 if run.resumed_from is None else run.resumed_from + 1
+        self._writer = SummaryWriter(str(run.directory / "tensorboard"), purge_step=purge)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """One scalar per metric; flushed, so that a killed run shows all of its steps."""
@@ -56,17 +55,14 @@ class TensorBoard:
 
 
 class Trackio:
-    """A local trackio project called "laurel"; the run goes by the name of its directory."""
+    """A local trackio project called "laurel"; the run goes by its directory's name and its id."""
 
     name = "trackio"
 
-    def __init__(self, directory: Path, configuration: Mapping[str, Any], last_step: int | None) -> None:
+    def __init__(self, run: Run) -> None:
         """A resumed run continues the one of the same name."""
         module = _require("trackio", "trackio")
-        resume = "never" if last_step is None else "allow"
-        self._run = module.init(
-            project=PROJECT, name=directory.resolve().name, config=dict(configuration), resume=resume
-        )
+        self._run = module.init(project=PROJECT, name=_name(run), config=run.configuration, resume="allow")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """One row per step."""
@@ -82,12 +78,12 @@ class WeightsAndBiases:
 
     name = "wandb"
 
-    def __init__(self, directory: Path, configuration: Mapping[str, Any], last_step: int | None) -> None:
-        """The id is the directory's name, so that a resumed run continues its own curves."""
+    def __init__(self, run: Run) -> None:
+        """A resumed run continues its own curves."""
         module = _require("wandb", "wandb")
-        name = directory.resolve().name
+        where = str(run.directory)
         self._run = module.init(
-            project=PROJECT, name=name, id=name, dir=str(directory), config=dict(configuration), resume="allow"
+            project=PROJECT, name=_name(run), id=_name(run), dir=where, config=run.configuration, resume="allow"
         )
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -99,7 +95,7 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-TRACKERS: dict[str, Callable[[Path, Mapping[str, Any], int | None], Tracker]] = {
+TRACKERS: dict[str, Callable[[Run], Tracker]] = {
     "tensorboard": TensorBoard,
     "trackio": Trackio,
     "wandb": WeightsAndBiases,
@@ -154,7 +150,11 @@ def open_trackers(names: Sequence[str], run: Run) -> Trackers:
     for name in names:
         if name not in TRACKERS:
             raise unknown_key("trackers", name, TRACKERS)
-    return Trackers([TRACKERS[name](run.directory, run.configuration, run.resumed_from) for name in names], run)
+    return Trackers([TRACKERS[name](run) for name in names], run)
+
+
+def _name(run: Run) -> str:
+    return f"{run.directory.resolve().name}-{run.id}"
 
 
 def _require(package: str, feature: str) -> Any:

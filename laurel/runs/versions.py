@@ -6,7 +6,9 @@ import platform
 import subprocess
 from importlib import metadata
 
-_PACKAGES = {"laurel": "laurel-rl", "torch": "torch", "transformers": "transformers", "numpy": "numpy"}
+from laurel import __version__
+
+_PACKAGES = ("torch", "transformers", "numpy")
 _GIT_TIMEOUT_SECONDS = 10.0
 
 
@@ -15,7 +17,7 @@ def current_versions() -> dict[str, str]:
 
     The commit ends in "-dirty" where tracked files were changed; it is missing outside a git checkout.
     """
-    versions = {name: _version(package) for name, package in _PACKAGES.items()}
+    versions = {"laurel": __version__} | {package: _version(package) for package in _PACKAGES}
     versions["python"] = platform.python_version()
     versions["platform"] = platform.platform()
     commit = _commit()
