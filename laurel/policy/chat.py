@@ -57,6 +57,18 @@ class Chat:
             return ids[1:]
         return ids
 
+    def encode_answer(self, text: str) -> IntArray:
+        """See `Policy.encode_answer`."""
+        end = self._tokenizer.eos_token_id
+        if self.has_template:
+            conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
+            after = self._render(conversation, opening=False).partition(_ANSWER)[2]
+            closing = self._ids(after, special=False) if after else np.empty(0, np.int64)
+            end = next((int(token) for token in closing if int(token) in self._end_ids), end)
+        if end is None:
+            raise PolicyError("The tokenizer has no end token, so an answer cannot be ended.", hint="set eos_token.")
+        return np.append(self._ids(text, special=False), end)
+
     def decode(self, tokens: Sequence[int] | IntArray) -> str:
         """See `Policy.decode`."""
         text: str = self._tokenizer.decode(

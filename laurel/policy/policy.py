@@ -97,6 +97,14 @@ class Policy:
         """
         return self.chat.bridge(observation, ended_turn=ended_turn)
 
+    def encode_answer(self, text: str) -> IntArray:
+        """Token ids of an answer as the policy would have drawn it, its end token included.
+
+        Raises:
+            PolicyError: if the text has no tokens, or there is no end token.
+        """
+        return self.chat.encode_answer(text)
+
     def decode(self, tokens: Sequence[int] | IntArray) -> str:
         """The text of some tokens, without special tokens."""
         return self.chat.decode(tokens)
@@ -139,6 +147,31 @@ class Policy:
     def trainable_parameters(self) -> dict[str, Parameter]:
         """Name to parameter, sorted by name, tied ones once."""
         return {name: p for name, p in sorted(self.model.named_parameters()) if p.requires_grad}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What trains, by name: the live tensors, for checkpoints."""
+        return {name: parameter.detach() for name, parameter in self.trainable_parameters().items()}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `tensors` gave, in place.
+
+        Raises:
+            PolicyError: when the names or shapes are not those of this policy's trainable parameters.
+        """
+        _fill(self.name, self.tensors(), tensors)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters, tied ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def key_value_width(self) -> int:
+        """Numbers that one token's keys (or values) come to in one layer."""
+        config = self.model.config.get_text_config(decoder=True)
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        return int((getattr(config, "num_key_value_heads", None) or heads) * width)
 
     def snapshot(self, name: str) -> Reference:
         """The policy as it is now, kept under `name`; later updates do not reach it."""
@@ -183,7 +216,7 @@ class Reference:
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         if tensors is not None:
-            self._fill(tensors)
+            self.load_tensors(tensors)
         self._policy = Policy(
             f"{policy.name} ({name})",
             model,
@@ -192,18 +225,13 @@ class Reference:
             end_ids=policy.end_ids,
         )
 
-    def _fill(self, tensors: Mapping[str, Tensor]) -> None:
-        different = sorted(set(tensors) ^ set(self._tensors))
-        different += [
-            k for k in sorted(set(tensors) & set(self._tensors)) if tensors[k].shape != self._tensors[k].shape
-        ]
-        if different:
-            raise PolicyError(
-                f"Snapshot {self.name}: {different[0]} (and {len(different) - 1} more) does not match the policy.",
-                hint="restore it with the policy and adapter settings that it was taken from.",
-            )
-        for key, tensor in tensors.items():
-            self._tensors[key].copy_(tensor)
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Become the snapshot that `tensors` was taken from: what resuming a run does.
+
+        Raises:
+            PolicyError: when the names or shapes are not those of the policy's trainable parameters.
+        """
+        _fill(f"snapshot {self.name}", self._tensors, tensors)
 
     def token_scores(self, packed: Packed) -> TokenScores:
         """As `Policy.token_scores`, without gradient."""
@@ -213,6 +241,18 @@ class Reference:
     def tensors(self) -> dict[str, Tensor]:
         """Copies of what was trainable, for checkpoints; `Policy.restore_snapshot` takes them back."""
         return {key: tensor.clone() for key, tensor in self._tensors.items()}
+
+
+def _fill(name: str, targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    different = sorted(set(tensors) ^ set(targets))
+    different += [key for key in sorted(set(tensors) & set(targets)) if tensors[key].shape != targets[key].shape]
+    if different:
+        raise PolicyError(
+            f"{name}: {different[0]} (and {len(different) - 1} more) does not match the policy.",
+            hint="restore it with the policy and adapter settings that it was taken from.",
+        )
+    for key, tensor in tensors.items():
+        targets[key].copy_(tensor)
 
 
 def _logit_scaling(config: Any) -> tuple[float, float | None]:
