@@ -2,6 +2,7 @@
 
 from laurel.policy.attention import AttentionPlan, LayerCall
 from laurel.policy.load import load
+from laurel.policy.lora import LoraSettings
 from laurel.policy.packed import Packed, TreeLayout, pack
 from laurel.policy.policy import Policy, Reference, TokenScores
 from laurel.policy.tiny import tiny
@@ -10,6 +11,7 @@ from laurel.policy.tree_attention import TreeAttention
 __all__ = [
     "AttentionPlan",
     "LayerCall",
+    "LoraSettings",
     "Packed",
     "Policy",
     "Reference",

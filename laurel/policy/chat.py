@@ -21,6 +21,7 @@ class Chat:
     def __init__(self, tokenizer: Any, end_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
         self._end_ids = end_ids
+        self._special = tuple(tokenizer.all_special_tokens)
 
     @property
     def has_template(self) -> bool:
@@ -37,6 +38,18 @@ class Chat:
             )
         return self._ids(self._render(list(prompt), opening=True), special=False)
 
+    def encode_answer(self, text: str) -> IntArray:
+        """See `Policy.encode_answer`."""
+        end = self._tokenizer.eos_token_id
+        if self.has_template:
+            conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
+            after = self._render(conversation, opening=False).partition(_ANSWER)[2]
+            closing = self._ids(after, special=False) if after else np.empty(0, np.int64)
+            end = next((int(token) for token in closing if int(token) in self._end_ids), end)
+        if end is None:
+            raise PolicyError("The tokenizer has no end token, so an answer cannot be ended.", hint="set eos_token.")
+        return np.append(self._ids(text, special=False), end)
+
     def bridge(self, observation: str, *, ended_turn: bool) -> IntArray:
         """See `Policy.bridge`."""
         if not self.has_template:
@@ -52,22 +65,24 @@ class Chat:
                 "The chat template changes or drops the assistant's earlier turns, so turns cannot be bridged.",
                 hint="set a template on the tokenizer that writes each message as it is.",
             )
-        ids = self._ids(after, special=False)
+        ids = self._ids_around(after, observation)
         if ended_turn and len(ids) > 1 and int(ids[0]) in self._end_ids:
             return ids[1:]
         return ids
 
-    def encode_answer(self, text: str) -> IntArray:
-        """See `Policy.encode_answer`."""
-        end = self._tokenizer.eos_token_id
-        if self.has_template:
-            conversation = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _ANSWER}]
-            after = self._render(conversation, opening=False).partition(_ANSWER)[2]
-            closing = self._ids(after, special=False) if after else np.empty(0, np.int64)
-            end = next((int(token) for token in closing if int(token) in self._end_ids), end)
-        if end is None:
-            raise PolicyError("The tokenizer has no end token, so an answer cannot be ended.", hint="set eos_token.")
-        return np.append(self._ids(text, special=False), end)
+    def _ids_around(self, text: str, observation: str) -> IntArray:
+        """Ids of a rendered observation; special tokens that it spells out stay text, so that it can end no turn."""
+        if not any(token in observation for token in self._special):
+            return self._ids(text, special=False)
+        before, found, after = text.partition(observation.strip())
+        if not found:
+            raise PolicyError(
+                f"The observation {observation!r} spells out a special token and the chat template rewrites it.",
+                hint="remove special tokens from what the environment answers.",
+            )
+        inner = self._tokenizer(observation.strip(), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        parts = [self._ids(before, special=False), np.asarray(inner, np.int64), self._ids(after, special=False)]
+        return np.concatenate(parts)
 
     def decode(self, tokens: Sequence[int] | IntArray) -> str:
         """See `Policy.decode`."""
@@ -83,7 +98,15 @@ class Chat:
         return text
 
     def _ids(self, text: str, *, special: bool) -> IntArray:
-        ids = np.asarray(self._tokenizer(text, add_special_tokens=special)["input_ids"], dtype=np.int64)
+        try:
+            ids = np.asarray(self._tokenizer(text, add_special_tokens=special)["input_ids"], dtype=np.int64)
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            known = self._tokenizer.get_vocab()
+            unknown = "".join(sorted(character for character in set(text) if character not in known))
+            raise PolicyError(
+                f"The tokenizer cannot encode {text!r} ({error}); characters that are no tokens: {unknown!r}.",
+                hint="use an alphabet that has them, or change the text.",
+            ) from error
         if len(ids) == 0:
             raise PolicyError(f"The text {text!r} has no tokens.", hint="leave empty prompts and observations out.")
         return ids

@@ -7,67 +7,107 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from laurel.errors import PolicyError
 from laurel.policy.attention import ATTENTION_NAME, register
+from laurel.policy.lora import LoraSettings, add_adapter
+from laurel.policy.parity import check_architecture, check_parity, usable_context
 from laurel.policy.policy import Policy
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
+"""What transformers raises for files that are missing, torn or of another model."""
 
 
 def load(
     name_or_directory: str | Path,
     *,
     device: str | torch.device = "auto",
+    lora: LoraSettings | None = None,
     revision: str | None = None,
     allow_remote_code: bool = False,
 ) -> Policy:
     """A causal decoder with its tokenizer, checked against its stock computation.
 
-    Weights are in float32 on the CPU and in bfloat16 on CUDA devices that compute in it. Dropout is off.
+    Weights are float32 on the CPU and bfloat16 on CUDA devices that compute in it (the learner keeps float32 masters).
+    Dropout is off.
 
     Args:
         name_or_directory: a hub name ("Qwen/Qwen3-0.6B") or a directory.
         device: "auto" takes CUDA where there is one.
+        lora: train an adapter instead of the weights (extra `lora`).
         revision: branch, tag or commit of a hub name.
         allow_remote_code: run model code from the hub; only together with a full commit hash as `revision`.
 
     Raises:
         PolicyError: when the directory is incomplete, the model is no causal decoder, or Laurel's packed computation
             differs from the stock one.
+        MissingExtraError: for `lora` without peft.
     """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     name = str(name_or_directory)
     if allow_remote_code and (revision is None or not re.fullmatch("[0-9a-f]{40}", revision)):
         raise PolicyError(
             f"{name}: remote code is only run from a pinned commit.",
             hint="pass revision= with the 40-digit commit hash that you have read.",
         )
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     options = {"revision": revision, "trust_remote_code": allow_remote_code}
     config = _configuration(name, options)
-    place = _device(device)
+    check_architecture(name, config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise PolicyError(f"{name} has no tokenizer that can be loaded: {error}", hint="copy it there.") from error
+    except _UNREADABLE as error:
+        raise PolicyError(
+            f"{name}: no tokenizer could be loaded: {_first_line(error)}",
+            hint="save one there: AutoTokenizer.from_pretrained(base_model).save_pretrained(directory).",
+        ) from error
+    place = _device(device)
     register()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            name, config=config, dtype=_dtype(place), attn_implementation=ATTENTION_NAME, **options
+        model, report = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=config,
+            dtype=_dtype(place),
+            attn_implementation=ATTENTION_NAME,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise PolicyError(f"{name}: the model cannot be loaded: {error}", hint="check the directory.") from error
-    return assemble(name, model.to(place), tokenizer)
+    except _UNREADABLE as error:
+        raise PolicyError(
+            f"{name}: the model cannot be loaded as a causal language model: {_first_line(error)}",
+            hint="give a directory or hub name of a decoder with config.json and model.safetensors.",
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise PolicyError(
+            f"{name}: the weights lack {missing[0]} (and {len(missing) - 1} more), which would start at random.",
+            hint="give a model with its language-model head, saved whole.",
+        )
+    return assemble(name, model.to(place), tokenizer, lora=lora)
 
 
-def assemble(name: str, model: Any, tokenizer: Any) -> Policy:
-    """A policy from a model and a tokenizer in memory."""
+def assemble(name: str, model: Any, tokenizer: Any, *, lora: LoraSettings | None = None) -> Policy:
+    """A policy from a model and a tokenizer in memory, after the same checks as `load`."""
     register()
+    check_architecture(name, model.config)
     model.set_attn_implementation(ATTENTION_NAME)
     model.eval()
-    config = model.config.get_text_config(decoder=True)
-    return Policy(
-        name, model, tokenizer, context_length=config.max_position_embeddings, end_ids=end_ids(model, tokenizer)
-    )
+    if len(tokenizer) == 0:
+        raise PolicyError(f"{name}: the tokenizer is empty.", hint="save the model's tokenizer in its directory.")
+    context_length = usable_context(model.config, tokenizer)
+    if context_length is None:
+        raise PolicyError(f"{name}: neither model nor tokenizer says how long its context is.", hint="add it there.")
+    policy = Policy(name, model, tokenizer, context_length=context_length, end_ids=end_ids(model, tokenizer))
+    if len(tokenizer) > policy.vocabulary_size:
+        raise PolicyError(
+            f"{name}: the tokenizer has {len(tokenizer)} tokens, the model {policy.vocabulary_size}.",
+            hint="resize the model's embeddings or use its own tokenizer.",
+        )
+    check_parity(policy)
+    if lora is not None:
+        add_adapter(model, lora)
+    return policy
 
 
 def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -85,11 +125,15 @@ def _configuration(name: str, options: dict[str, Any]) -> Any:
 
     try:
         return AutoConfig.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         raise PolicyError(
-            f"{name}: no model configuration could be read: {error}",
-            hint="give a hub name or a directory with config.json, model.safetensors and a tokenizer.",
+            f"{name}: no model configuration could be read: {_first_line(error)}",
+            hint="give a hub name, or a directory with config.json, model.safetensors and a tokenizer.",
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _device(device: str | torch.device) -> torch.device:

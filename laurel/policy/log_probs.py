@@ -82,7 +82,7 @@ class Rows:
 
 
 def log_probs_and_entropy(
-    hidden: Tensor, head: Head, rows: Rows, *, chunk_elements: int = CHUNK_ELEMENTS
+    hidden: Tensor, head: Head, rows: Rows, *, entropy: bool = True, chunk_elements: int = CHUNK_ELEMENTS
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of every token [N] and entropy of every row [R] in nats, differentiable in `hidden` and head.
 
@@ -90,10 +90,12 @@ def log_probs_and_entropy(
         hidden: [R, D] final hidden states.
         head: the output head.
         rows: what to read.
+        entropy: whether to compute the entropies; NaN, without gradient, otherwise.
         chunk_elements: most logits to hold at once.
     """
-    log_probs, entropy = _ChunkedScores.apply(hidden, head.weight, head.bias, head, rows, chunk_elements)
-    return log_probs, entropy
+    scores = _ChunkedScores.apply(hidden, head.weight, head.bias, head, rows, entropy, chunk_elements)  # type: ignore[no-untyped-call]
+    log_probs, entropies = scores
+    return log_probs, entropies if entropy else entropies.detach()
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,18 @@ def _tempered(hidden: Tensor, head: Head, rows: Rows, chunk: _Chunk) -> tuple[Te
 class _ChunkedScores(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, rows: Rows, chunk_elements: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        head: Head,
+        rows: Rows,
+        with_entropy: bool,
+        chunk_elements: int,
     ) -> tuple[Tensor, Tensor]:
         precise = torch.promote_types(hidden.dtype, torch.float32)
         log_normaliser = hidden.new_empty(len(hidden), dtype=precise)
-        entropy = torch.empty_like(log_normaliser)
+        entropy = torch.full_like(log_normaliser, torch.nan)
         log_probs = hidden.new_empty(len(rows.token), dtype=precise)
         for chunk in _chunks(rows, len(weight), chunk_elements):
             logits, _, dropped = _tempered(hidden, head, rows, chunk)
@@ -154,12 +163,13 @@ class _ChunkedScores(torch.autograd.Function):
             log_normaliser[chunk.rows] = normaliser
             own_row = rows.row[chunk.tokens] - chunk.rows.start
             log_probs[chunk.tokens] = logits[own_row, rows.token[chunk.tokens]] - normaliser[own_row]
-            probabilities = torch.exp(logits - normaliser.unsqueeze(1))
-            if dropped is not None:
-                logits.masked_fill_(dropped, 0)
-            entropy[chunk.rows] = normaliser - probabilities.mul_(logits).sum(1)
+            if with_entropy:
+                probabilities = torch.exp(logits - normaliser.unsqueeze(1))
+                if dropped is not None:
+                    logits.masked_fill_(dropped, 0)
+                entropy[chunk.rows] = normaliser - probabilities.mul_(logits).sum(1)
         ctx.save_for_backward(hidden, weight, bias, log_normaliser, entropy)
-        ctx.head, ctx.rows, ctx.chunk_elements = head, rows, chunk_elements
+        ctx.head, ctx.rows, ctx.with_entropy, ctx.chunk_elements = head, rows, with_entropy, chunk_elements
         return log_probs, entropy
 
     @staticmethod
@@ -183,7 +193,7 @@ class _ChunkedScores(torch.autograd.Function):
             grad_weight = grad_weight.to(weight.dtype)
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight, grad_bias, None, None, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
 
 
 def _logit_gradient(
@@ -208,7 +218,10 @@ def _logit_gradient(
     gradient = torch.exp(log_p).neg_()
     if dropped is not None:
         log_p.masked_fill_(dropped, 0)
-    spread = log_p.add_(entropy[chunk.rows].unsqueeze(1)).mul_(grad_entropy[chunk.rows].unsqueeze(1))
-    gradient.mul_(spread.add_(row_gradient.unsqueeze(1)))
+    if ctx.with_entropy:
+        spread = log_p.add_(entropy[chunk.rows].unsqueeze(1)).mul_(grad_entropy[chunk.rows].unsqueeze(1))
+        gradient.mul_(spread.add_(row_gradient.unsqueeze(1)))
+    else:
+        gradient.mul_(row_gradient.unsqueeze(1))
     gradient.index_put_((own_row, rows.token[chunk.tokens]), token_gradient, accumulate=True)
     return gradient.mul_(slope)

@@ -170,28 +170,27 @@ def _assemble(
     row = np.cumsum(new) - 1
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    place = {"device": device}
     kept = None
     if support is not None:
         lengths = np.diff(support[1])[firsts]
         ids = [support[0][support[1][n] : support[1][n + 1]] for n in firsts]
-        kept = KeptIds(torch.as_tensor(np.concatenate(ids), **place), np.cumsum([0, *lengths]))
+        kept = KeptIds(torch.as_tensor(np.concatenate(ids), device=device), np.cumsum([0, *lengths]))
     return Packed(
-        tokens=torch.as_tensor(tokens, **place),
-        positions=torch.as_tensor(positions, **place),
+        tokens=torch.as_tensor(tokens, device=device),
+        positions=torch.as_tensor(positions, device=device),
         layout=layout,
-        scored=torch.as_tensor(scored, **place),
-        predictors=torch.as_tensor(predictors, **place),
-        temperatures=torch.as_tensor(temperatures, dtype=torch.float32, **place),
-        support=None if support is None else KeptIds(torch.as_tensor(support[0], **place), support[1]),
-        row_predictors=torch.as_tensor(predictors[firsts], **place),
+        scored=torch.as_tensor(scored, device=device),
+        predictors=torch.as_tensor(predictors, device=device),
+        temperatures=torch.as_tensor(temperatures, dtype=torch.float32, device=device),
+        support=None if support is None else KeptIds(torch.as_tensor(support[0], device=device), support[1]),
+        row_predictors=torch.as_tensor(predictors[firsts], device=device),
         rows=Rows(
-            temperatures=torch.as_tensor(temperatures[firsts], dtype=torch.float32, **place),
-            row=torch.as_tensor(row, **place),
-            token=torch.as_tensor(tokens[scored[order]], **place),
+            temperatures=torch.as_tensor(temperatures[firsts], dtype=torch.float32, device=device),
+            row=torch.as_tensor(row, device=device),
+            token=torch.as_tensor(tokens[scored[order]], device=device),
             offsets=np.append(np.flatnonzero(new), len(order)),
             kept=kept,
         ),
-        row_of=torch.as_tensor(row[rank], **place),
-        rank=torch.as_tensor(rank, **place),
+        row_of=torch.as_tensor(row[rank], device=device),
+        rank=torch.as_tensor(rank, device=device),
     )

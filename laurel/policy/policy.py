@@ -16,6 +16,7 @@ from laurel.errors import PolicyError
 from laurel.policy.attention import AttentionPlan, attending
 from laurel.policy.chat import Chat
 from laurel.policy.log_probs import CHUNK_ELEMENTS, Head, log_probs_and_entropy
+from laurel.policy.lora import merged
 from laurel.policy.packed import Packed
 from laurel.policy.tree_attention import TreeAttention
 from laurel.tasks.task import Prompt
@@ -134,64 +135,68 @@ class Policy:
 
         Args:
             packed: the trees.
-            entropy: whether the entropy may carry a gradient (its value comes either way).
+            entropy: whether to compute the entropy; NaN otherwise.
             chunk_elements: most logits to hold at once.
+
+        Raises:
+            PolicyError: when a path is longer than the context.
         """
+        if packed.layout.longest_path > self.context_length:
+            raise PolicyError(
+                f"A path of {packed.layout.longest_path} tokens exceeds the context of {self.context_length}.",
+                hint="sample with a smaller budget.",
+            )
         hidden = self.hidden_states(packed.tokens, packed.positions, TreeAttention.of(packed))
         hidden = hidden.index_select(0, packed.row_predictors)
-        log_probs, row_entropy = log_probs_and_entropy(hidden, self.head, packed.rows, chunk_elements=chunk_elements)
-        if not entropy:
-            row_entropy = row_entropy.detach()
+        log_probs, row_entropy = log_probs_and_entropy(
+            hidden, self.head, packed.rows, entropy=entropy, chunk_elements=chunk_elements
+        )
         return TokenScores(log_probs.index_select(0, packed.rank), row_entropy.index_select(0, packed.row_of))
 
     def trainable_parameters(self) -> dict[str, Parameter]:
         """Name to parameter, sorted by name, tied ones once."""
         return {name: p for name, p in sorted(self.model.named_parameters()) if p.requires_grad}
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What trains, by name: the live tensors, for checkpoints."""
-        return {name: parameter.detach() for name, parameter in self.trainable_parameters().items()}
-
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `tensors` gave, in place.
-
-        Raises:
-            PolicyError: when the names or shapes are not those of this policy's trainable parameters.
-        """
-        _fill(self.name, self.tensors(), tensors)
-
     @property
     def parameter_count(self) -> int:
-        """Number of parameters, tied ones once."""
+        """Number of weights, frozen ones included, tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     @property
     def key_value_width(self) -> int:
-        """Numbers that one token's keys (or values) come to in one layer."""
+        """Numbers in the keys of one token in one layer (and as many in its values)."""
         config = self.model.config.get_text_config(decoder=True)
-        heads = config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // heads
-        return int((getattr(config, "num_key_value_heads", None) or heads) * width)
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        return int(heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What trains, by name, for checkpoints: views of the live weights, to be written before the next update."""
+        return {name: parameter.detach() for name, parameter in self.trainable_parameters().items()}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` gave.
+
+        Raises:
+            PolicyError: when names or shapes are not those of this policy's trainable parameters; nothing is changed.
+        """
+        _fill(self.name, self.tensors(), tensors)
 
     def snapshot(self, name: str) -> Reference:
         """The policy as it is now, kept under `name`; later updates do not reach it."""
         return Reference(name, self)
 
-    def restore_snapshot(self, name: str, tensors: Mapping[str, Tensor]) -> Reference:
-        """A snapshot from what `Reference.tensors` gave, over this policy's frozen parameters.
+    def export(self, directory: str | Path) -> None:
+        """Write a directory that `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load.
+
+        The loaded model's logits are identical; an adapter is added into the weights first.
 
         Raises:
-            PolicyError: when the names or shapes are not those of this policy's trainable parameters.
+            PolicyError: when the directory cannot be written.
         """
-        return Reference(name, self, tensors)
-
-    def export(self, directory: str | Path) -> None:
-        """Write a directory that `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained` load."""
         directory = Path(directory)
-        model = self.model
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            model.save_pretrained(directory)
+            merged(self.model).save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
         except OSError as error:
             raise PolicyError(f"Cannot write the model to {directory}: {error}.", hint="choose another one.") from error
@@ -205,18 +210,13 @@ class Reference:
     Kullback-Leibler divergence at the first step is exactly 0.
     """
 
-    def __init__(self, name: str, policy: Policy, tensors: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(self, name: str, policy: Policy) -> None:
         self.name = name
-        trainable = policy.trainable_parameters()
-        shared = {id(p): p for p in policy.model.parameters() if not p.requires_grad}
-        model = copy.deepcopy(policy.model, shared)
-        self._tensors: dict[str, Tensor] = {
-            key: parameter.data for key, parameter in sorted(model.named_parameters()) if key in trainable
-        }
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
-        if tensors is not None:
-            self.load_tensors(tensors)
+        frozen = {id(parameter): parameter for parameter in policy.model.parameters() if not parameter.requires_grad}
+        model = copy.deepcopy(policy.model, frozen)
+        trained = policy.trainable_parameters()
+        self._tensors = {key: p.detach() for key, p in sorted(model.named_parameters()) if key in trained}
+        model.requires_grad_(False)
         self._policy = Policy(
             f"{policy.name} ({name})",
             model,
@@ -225,34 +225,36 @@ class Reference:
             end_ids=policy.end_ids,
         )
 
+    def token_scores(self, packed: Packed, *, entropy: bool = True) -> TokenScores:
+        """As `Policy.token_scores`, without gradient."""
+        with torch.no_grad():
+            return self._policy.token_scores(packed, entropy=entropy)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What was trainable when the snapshot was taken, by name, for checkpoints; not to be changed."""
+        return dict(self._tensors)
+
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Become the snapshot that `tensors` was taken from: what resuming a run does.
+        """Become the snapshot that gave these tensors: how a resumed run gets its reference back.
 
         Raises:
-            PolicyError: when the names or shapes are not those of the policy's trainable parameters.
+            PolicyError: when names or shapes are not those of this snapshot; nothing is changed.
         """
         _fill(f"snapshot {self.name}", self._tensors, tensors)
 
-    def token_scores(self, packed: Packed) -> TokenScores:
-        """As `Policy.token_scores`, without gradient."""
-        with torch.no_grad():
-            return self._policy.token_scores(packed)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Copies of what was trainable, for checkpoints; `Policy.restore_snapshot` takes them back."""
-        return {key: tensor.clone() for key, tensor in self._tensors.items()}
-
-
-def _fill(name: str, targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    different = sorted(set(tensors) ^ set(targets))
-    different += [key for key in sorted(set(tensors) & set(targets)) if tensors[key].shape != targets[key].shape]
+def _fill(owner: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    different = sorted(own.keys() ^ tensors.keys())
+    different += sorted(key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape)
     if different:
         raise PolicyError(
-            f"{name}: {different[0]} (and {len(different) - 1} more) does not match the policy.",
-            hint="restore it with the policy and adapter settings that it was taken from.",
+            f"{owner}: the saved weights do not fit: '{different[0]}' (and {len(different) - 1} more) is missing, "
+            "unknown or of another shape.",
+            hint="load them into the model and adapter settings that they were saved from.",
         )
-    for key, tensor in tensors.items():
-        targets[key].copy_(tensor)
+    with torch.no_grad():
+        for key, tensor in tensors.items():
+            own[key].copy_(tensor)
 
 
 def _logit_scaling(config: Any) -> tuple[float, float | None]:

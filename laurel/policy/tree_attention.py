@@ -45,7 +45,7 @@ class OwnBlock:
     def of(self, tensor: Tensor) -> Tensor:
         """[T, H, D] to the view [count, H, length, D]."""
         part = tensor[self.start : self.start + self.count * self.length]
-        return part.unflatten(0, (self.count, self.length)).transpose(1, 2)
+        return part.view(self.count, self.length, *part.shape[1:]).transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def block_attention(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, s
     Returns:
         [1, T, H, D].
     """
-    attended: Tensor = _BlockAttention.apply(query, key, value, blocks, scale)
+    attended: Tensor = _BlockAttention.apply(query, key, value, blocks, scale)  # type: ignore[no-untyped-call]
     return attended
 
 
@@ -145,7 +145,7 @@ def _by_head(gradient: Tensor, key_heads: int) -> Tensor:
     """[T, H, D] to [1, K, T, D], the gradients of shared key heads added."""
     groups = gradient.shape[1] // key_heads
     if groups > 1:
-        gradient = gradient.unflatten(1, (key_heads, groups)).sum(2)
+        gradient = gradient.view(len(gradient), key_heads, groups, -1).sum(2)
     return gradient.transpose(0, 1).unsqueeze(0)
 
 
