@@ -78,7 +78,30 @@ def test_diagnostics_count_the_clipped_tokens():
     assert (seen["ratio/kl_old"] >= 0).all()
 
 
-@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.2), (1.0, 0.2), (0.2, -0.1), (float("nan"), 0.2)])
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 0.2), (1.1, 0.2), (0.2, -0.1), (float("nan"), 0.2)])
 def test_nonsense_ranges_are_refused(low, high):
     with pytest.raises(ConfigurationError, match="clip"):
         ClippedRatio(low, high)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "gradient"),
+    [
+        (1.5, -2.0, 3.0, 3.0),  # up to c the push down is whole
+        (4.0, -2.0, 6.0, 0.0),  # beyond c = 3 it costs 3 * 2 and pushes no more
+        (4.0, 2.0, -2.56, 0.0),  # a good token is not touched by c
+        (0.5, -2.0, 1.6, 0.0),
+    ],
+)
+def test_dual_clip_hand_computed(ratio, advantage, loss, gradient):
+    old = torch.tensor([-3.0], dtype=torch.float64)
+    log_probs = (old + math.log(ratio)).requires_grad_()
+    value = clipped(log_probs, old, torch.tensor([advantage], dtype=torch.float64), low=0.2, high=0.28, dual=3.0)
+    (slope,) = torch.autograd.grad(value.sum(), log_probs)
+    assert value.item() == pytest.approx(loss, abs=1e-12)
+    assert slope.item() == pytest.approx(gradient, abs=1e-12)
+
+
+def test_dual_clip_must_lie_above_one():
+    with pytest.raises(ConfigurationError, match="dual"):
+        ClippedRatio(dual=1.0)
