@@ -1,21 +1,40 @@
 """Credit: pure functions from graded trees to per-token advantages. numpy only."""
 
 from laurel.credit.credit import Credit, CreditRule
+from laurel.credit.critic import CriticRule, GeneralisedAdvantage, TurnAdvantage, VTrace
 from laurel.credit.fans import branch_advantages, rollout_shares, segment_values
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
 from laurel.credit.returns import OverlongPenalty, Returns, TotalReward, policy_lengths
-from laurel.credit.rules import EveryToken, LeaveOneOut, SiblingMean, Standardised, WholeReturn
+from laurel.credit.rules import (
+    EveryToken,
+    GreedyBaseline,
+    LeaveOneOut,
+    SiblingMean,
+    Standardised,
+    StepStandardised,
+    WholeReturn,
+)
+from laurel.credit.standardise import standardise_step
+from laurel.credit.temporal import Differences, temporal_differences
+from laurel.credit.turns import turn_targets
 
 __all__ = [
     "Credit",
     "CreditRule",
+    "CriticRule",
+    "Differences",
     "EveryToken",
+    "GeneralisedAdvantage",
+    "GreedyBaseline",
     "LeaveOneOut",
     "OverlongPenalty",
     "Returns",
     "SiblingMean",
     "Standardised",
+    "StepStandardised",
     "TotalReward",
+    "TurnAdvantage",
+    "VTrace",
     "WholeReturn",
     "branch_advantages",
     "leave_one_out",
@@ -23,5 +42,8 @@ __all__ = [
     "rollout_shares",
     "segment_values",
     "sibling_mean",
+    "standardise_step",
     "standardised",
+    "temporal_differences",
+    "turn_targets",
 ]

@@ -19,10 +19,13 @@ class Credit:
         advantages: [T] float64; 0 where `mask` is False.
         mask: [T] which tokens carry loss: policy tokens (never others) with at least one rollout below that did not
             fail.
+        value_targets: [T] what a critic should have said before each masked token, read at its parent token; None
+            from rules without a critic.
     """
 
     advantages: FloatArray
     mask: BoolArray
+    value_targets: FloatArray | None = None
 
     @property
     def carries_signal(self) -> bool:

@@ -15,8 +15,9 @@ from laurel.credit.credit import Credit
 from laurel.credit.fans import Comparison, branch_advantages, segment_values, spread
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
 from laurel.credit.returns import Returns, TotalReward
+from laurel.credit.standardise import standardise_step
 from laurel.errors import ConfigurationError
-from laurel.tree import FloatArray, Tree
+from laurel.tree import FloatArray, Source, Tree
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,51 @@ class Standardised:
 
 
 @dataclass(frozen=True)
+class StepStandardised:
+    """(R - mean) / deviation over all tokens of the *step*, all prompts together (REINFORCE++, arXiv 2501.03262).
+
+    One scale for all prompts keeps more of the exact direction than one scale per prompt, and needs no siblings.
+
+    Attributes:
+        within_group: first subtract the sibling mean at every fan (the paper's "baseline" variant).
+        epsilon: added to the deviation (ddof 0), in units of the return.
+    """
+
+    within_group: bool = False
+    epsilon: float = 1e-8
+    returns: Returns = field(default_factory=TotalReward)
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
+        base: SiblingMean | WholeReturn
+        base = SiblingMean(self.returns) if self.within_group else WholeReturn(returns=self.returns)
+        return standardise_step(base(trees), epsilon=self.epsilon)
+
+
+@dataclass(frozen=True)
+class GreedyBaseline:
+    """value(start) = the return of the greedy rollout of the same prompt: A = R - R(greedy) (ReMax, arXiv 2310.10505).
+
+    The greedy rollout is the one all of whose policy segments were drawn with `top_k=1`; it carries no loss itself, so
+    the baseline does not depend on the samples and the expected gradient is exact. A tree whose greedy rollout failed
+    or is missing teaches nothing (no baseline is not a baseline of 0).
+    """
+
+    returns: Returns = field(default_factory=TotalReward)
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
+        credits = []
+        for tree in trees:
+            returns = self.returns(tree)
+            greedy = np.array([_is_greedy(tree, leaf) for leaf in tree.leaves])
+            known = returns[greedy & ~np.isnan(returns)]
+            sampled = np.where(greedy | (len(known) == 0), np.nan, returns)
+            baseline = float(known.mean()) if len(known) else 0.0
+            values = np.nan_to_num(segment_values(tree, sampled))
+            credits.append(spread(tree, values - baseline, ~np.isnan(sampled)))
+        return credits
+
+
+@dataclass(frozen=True)
 class EveryToken:
     """The same advantage for every policy token that did not fail, graded or not: demonstrations are all good."""
 
@@ -98,6 +144,11 @@ class EveryToken:
             live = np.array([outcome is None or not outcome.failed for outcome in outcomes])
             credits.append(spread(tree, np.full(len(tree.segments), self.advantage), live))
         return credits
+
+
+def _is_greedy(tree: Tree, leaf: int) -> bool:
+    drawn = [tree.segments[index].sampling for index in tree.path(leaf) if tree.segments[index].source is Source.POLICY]
+    return bool(drawn) and all(sampling is not None and sampling.top_k == 1 for sampling in drawn)
 
 
 def _compared(tree: Tree, returns: Returns, compare: Comparison) -> Credit:

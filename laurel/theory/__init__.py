@@ -23,6 +23,7 @@ from laurel.theory.exact import (
 )
 from laurel.theory.examples import example_dialogue, example_logits, example_world
 from laurel.theory.random_trees import random_tree
+from laurel.theory.states import token_values
 from laurel.theory.world import Path, Reply, World, group_tree, path_segments, single_turn
 
 __all__ = [
@@ -53,4 +54,5 @@ __all__ = [
     "score_function_gradient",
     "single_turn",
     "soft_bellman_policy",
+    "token_values",
 ]

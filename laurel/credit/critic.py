@@ -1,0 +1,175 @@
+"""Credit rules that read a critic: generalised advantage estimation, V-trace, and advantages of whole turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from laurel.credit.credit import Credit
+from laurel.credit.fans import live_segments
+from laurel.credit.returns import Returns, TotalReward
+from laurel.credit.standardise import standardise_step
+from laurel.credit.temporal import temporal_differences
+from laurel.credit.turns import turn_targets
+from laurel.errors import ConfigurationError
+from laurel.tree import BoolArray, FloatArray, Tree
+
+
+class CriticRule(Protocol):
+    """Trees and the value after each of their tokens ([T] per tree) to credit, with targets for the critic.
+
+    `needs_values` is True, so that whoever runs an algorithm knows which of the two protocols its credit follows.
+    """
+
+    needs_values: bool
+
+    def __call__(self, trees: Sequence[Tree], values: Sequence[FloatArray]) -> list[Credit]: ...
+
+
+@dataclass(frozen=True)
+class GeneralisedAdvantage:
+    """A_t = sum_k (discount * decay)^k delta_t+k, with delta_t = r_t + discount V(s_t+1) - V(s_t).
+
+    decay 1: the return minus V(s_t); unbiased whatever V is. decay 0: one temporal difference; exact only if V is.
+    Token prefixes never merge, so in one turn bootstrapping gains nothing and the default decay is 1; it earns its
+    place where states merge, in multi-turn tasks. The critic is fitted to V(s_t) + A_t, taken at its own decay.
+
+    Attributes:
+        decay: lambda of the policy, in [0, 1].
+        critic_decay: lambda of the critic's targets; None for the same (decoupled: VC-PPO, arXiv 2503.01491).
+        discount: gamma per decision, in [0, 1].
+        standardise: subtract the mean over all tokens of the step, divide by the deviation (customary in PPO; biased).
+
+    Source: Schulman et al. 2016, arXiv 1506.02438, equation 16.
+    """
+
+    decay: float = 1.0
+    critic_decay: float | None = None
+    discount: float = 1.0
+    standardise: bool = False
+    returns: Returns = field(default_factory=TotalReward)
+
+    needs_values = True
+
+    def __post_init__(self) -> None:
+        check_fractions(decay=self.decay, critic_decay=self.critic_decay, discount=self.discount)
+
+    def __call__(self, trees: Sequence[Tree], values: Sequence[FloatArray]) -> list[Credit]:
+        credits = []
+        for tree, value in zip(trees, values, strict=True):
+            returns = self.returns(tree)
+            policy = temporal_differences(tree, value, returns, discount=self.discount, carry=self.decay)
+            critic = policy
+            if self.critic_decay is not None and self.critic_decay != self.decay:
+                critic = temporal_differences(tree, value, returns, discount=self.discount, carry=self.critic_decay)
+            mask = policy_mask(tree, returns)
+            targets = np.where(mask, critic.before + critic.total, 0.0)
+            credits.append(Credit(policy.total, mask, targets))
+        return standardise_step(credits) if self.standardise else credits
+
+
+@dataclass(frozen=True)
+class VTrace:
+    """Values and advantages from rollouts of an older policy mu, with truncated importance ratios rho_t = pi / mu.
+
+    Target v_t = V(s_t) + sum_k discount^k (prod_{i<k} c_t+i) rho'_t+k delta_t+k with rho' = min(rho, rho_cap) and
+    c = decay min(rho, c_cap); advantage rho'_t (r_t + discount v_t+1 - V(s_t)). Without caps and with decay 1, v_t is
+    unbiased for V^pi(s_t) whatever V is; with a rho_cap, V converges to the value of a policy between mu and pi.
+
+    The ratio is applied here: use it with an objective that has none of its own (`PolicyGradient`).
+
+    Attributes:
+        rho_cap, c_cap: bounds on the ratios, rho_cap >= c_cap > 0.
+        decay, discount: in [0, 1].
+
+    Source: IMPALA, arXiv 1802.01561, section 4.1.
+    """
+
+    rho_cap: float = 1.0
+    c_cap: float = 1.0
+    decay: float = 1.0
+    discount: float = 1.0
+    returns: Returns = field(default_factory=TotalReward)
+
+    needs_values = True
+    needs_log_ratios = True
+
+    def __post_init__(self) -> None:
+        check_fractions(decay=self.decay, discount=self.discount)
+        if not self.rho_cap >= self.c_cap > 0:
+            raise ConfigurationError(f"V-trace needs rho_cap >= c_cap > 0, got {self.rho_cap!r} and {self.c_cap!r}.")
+
+    def __call__(
+        self, trees: Sequence[Tree], values: Sequence[FloatArray], log_ratios: Sequence[FloatArray]
+    ) -> list[Credit]:
+        """`log_ratios`: [T] per tree, log pi(a_t|s_t) - log mu(a_t|s_t) of policy tokens; others are not read."""
+        credits = []
+        for tree, value, log_ratio in zip(trees, values, log_ratios, strict=True):
+            returns = self.returns(tree)
+            mask = policy_mask(tree, returns)
+            ratio = np.exp(np.where(mask, log_ratio, 0.0))
+            rho = np.minimum(ratio, self.rho_cap)
+            seen = temporal_differences(
+                tree,
+                value,
+                returns,
+                discount=self.discount,
+                carry=self.decay * np.minimum(ratio, self.c_cap),
+                weight=rho,
+            )
+            advantages = np.where(mask, rho * (seen.delta + self.discount * seen.following), 0.0)
+            credits.append(Credit(advantages, mask, np.where(mask, seen.before + seen.total, 0.0)))
+        return credits
+
+
+@dataclass(frozen=True)
+class TurnAdvantage:
+    """One advantage per turn: the turn is the action, its tokens share what it was worth.
+
+    A(turn) = r + discount (V(next turn's start) + decay A(next turn)) - V(its start), where r is everything paid from
+    its first token to the next turn's. Discount and decay count turns, not tokens.
+
+    Attributes:
+        decay, discount: in [0, 1].
+
+    Source: ArCHer's utterance level, arXiv 2402.19446, section 3.
+    """
+
+    decay: float = 1.0
+    discount: float = 1.0
+    returns: Returns = field(default_factory=TotalReward)
+
+    needs_values = True
+
+    def __post_init__(self) -> None:
+        check_fractions(decay=self.decay, discount=self.discount)
+
+    def __call__(self, trees: Sequence[Tree], values: Sequence[FloatArray]) -> list[Credit]:
+        credits = []
+        for tree, value in zip(trees, values, strict=True):
+            returns = self.returns(tree)
+            targets, starts = turn_targets(tree, value, returns, discount=self.discount, decay=self.decay)
+            mask, flat = policy_mask(tree, returns), tree.flat
+            advantages = np.where(mask, (targets - starts)[flat.segment], 0.0)
+            credits.append(Credit(advantages, mask, np.where(mask, targets[flat.segment], 0.0)))
+        return credits
+
+
+def policy_mask(tree: Tree, returns: FloatArray) -> BoolArray:
+    """The policy tokens below which a rollout has a return, [T]."""
+    mask: BoolArray = tree.flat.policy & live_segments(tree, ~np.isnan(returns))[tree.flat.segment]
+    return mask
+
+
+def check_fractions(**settings: float | None) -> None:
+    """Every one of these lies in [0, 1].
+
+    Raises:
+        ConfigurationError: one does not; names it.
+    """
+    for name, value in settings.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigurationError(f"{name} must lie in [0, 1], got {value!r}.")
