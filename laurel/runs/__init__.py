@@ -1,7 +1,7 @@
 """The store of a run: everything it did, in one directory, written so that nothing can be lost by a crash."""
 
 from laurel.runs.checkpoints import Checkpoint
-from laurel.runs.phases import PHASES, phase
+from laurel.runs.phases import KILL_VARIABLE, PHASES, phase
 from laurel.runs.reading import RunReader, Status
 from laurel.runs.records import Evaluation, Event
 from laurel.runs.run import Run, is_run, open_run
@@ -10,6 +10,7 @@ from laurel.runs.trackers import TRACKERS, Tracker, Trackers, open_trackers
 from laurel.runs.versions import current_versions
 
 __all__ = [
+    "KILL_VARIABLE",
     "PHASES",
     "TRACKERS",
     "Checkpoint",

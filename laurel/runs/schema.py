@@ -59,17 +59,25 @@ def connect(directory: Path, *, write: bool) -> sqlite3.Connection:
     then a checkpoint (which is flushed) could lie after the last recorded step. One flush per step costs nothing
     beside a step. `fullfsync` makes macOS flush its drive too; other systems ignore it.
     """
-    uri = (directory.resolve() / DATABASE).as_uri()
-    mode = "?mode=rwc" if write else "?mode=ro"
-    if not write and not os.access(directory, os.W_OK) and not (directory / f"{DATABASE}-wal").exists():
-        # An archived run: nobody writes it, and without this SQLite would want to make its log's index there.
-        mode += "&immutable=1"
+    file = directory.resolve() / DATABASE
+    if write:
+        mode = "rwc"
+    elif os.access(directory, os.W_OK) and os.access(file, os.W_OK):
+        # Not "ro": the last one to close the file has to be able to fold the log into it and remove the log.
+        mode = "rw"
+    else:
+        # An archived run, or somebody else's. Without a log nobody writes it now, and SQLite need not make one to look.
+        mode = "ro" if file.with_name(f"{DATABASE}-wal").exists() else "ro&immutable=1"
     try:
-        connection = sqlite3.connect(uri + mode, uri=True, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(
+            f"{file.as_uri()}?mode={mode}", uri=True, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None
+        )
         if write:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")
+        else:
+            connection.execute("PRAGMA query_only = ON")
         return connection
     except sqlite3.Error as error:
         raise database_error(error, directory) from error
