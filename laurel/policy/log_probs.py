@@ -158,16 +158,7 @@ class _ChunkedScores(torch.autograd.Function):
         entropy = torch.full_like(log_normaliser, torch.nan)
         log_probs = hidden.new_empty(len(rows.token), dtype=precise)
         for chunk in _chunks(rows, len(weight), chunk_elements):
-            logits, _, dropped = _tempered(hidden, head, rows, chunk)
-            normaliser = torch.logsumexp(logits, 1)
-            log_normaliser[chunk.rows] = normaliser
-            own_row = rows.row[chunk.tokens] - chunk.rows.start
-            log_probs[chunk.tokens] = logits[own_row, rows.token[chunk.tokens]] - normaliser[own_row]
-            if with_entropy:
-                probabilities = torch.exp(logits - normaliser.unsqueeze(1))
-                if dropped is not None:
-                    logits.masked_fill_(dropped, 0)
-                entropy[chunk.rows] = normaliser - probabilities.mul_(logits).sum(1)
+            _score(hidden, head, rows, chunk, log_probs, log_normaliser, entropy if with_entropy else None)
         ctx.save_for_backward(hidden, weight, bias, log_normaliser, entropy)
         ctx.head, ctx.rows, ctx.with_entropy, ctx.chunk_elements = head, rows, with_entropy, chunk_elements
         return log_probs, entropy
@@ -180,7 +171,9 @@ class _ChunkedScores(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if needs[0] else None
         grad_weight = torch.zeros_like(weight, dtype=log_normaliser.dtype) if needs[1] else None
         grad_bias = torch.zeros_like(bias, dtype=log_normaliser.dtype) if bias is not None and needs[2] else None
+        grad: Tensor | None = None
         for chunk in _chunks(rows, len(weight), ctx.chunk_elements):
+            del grad  # or the last chunk's would live through the next one's peak
             grad = _logit_gradient(ctx, chunk, grad_log_probs, grad_entropy, hidden, log_normaliser, entropy)
             grad = grad.to(hidden.dtype)
             if grad_hidden is not None:
@@ -194,6 +187,28 @@ class _ChunkedScores(torch.autograd.Function):
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
         return grad_hidden, grad_weight, grad_bias, None, None, None, None
+
+
+def _score(
+    hidden: Tensor,
+    head: Head,
+    rows: Rows,
+    chunk: _Chunk,
+    log_probs: Tensor,
+    log_normaliser: Tensor,
+    entropy: Tensor | None,
+) -> None:
+    """Fill in the results of one chunk; a function of its own so that its logits are gone before the next chunk's."""
+    logits, _, dropped = _tempered(hidden, head, rows, chunk)
+    normaliser = torch.logsumexp(logits, 1)
+    log_normaliser[chunk.rows] = normaliser
+    own_row = rows.row[chunk.tokens] - chunk.rows.start
+    log_probs[chunk.tokens] = logits[own_row, rows.token[chunk.tokens]] - normaliser[own_row]
+    if entropy is not None:
+        probabilities = torch.exp(logits - normaliser.unsqueeze(1))
+        if dropped is not None:
+            logits.masked_fill_(dropped, 0)
+        entropy[chunk.rows] = normaliser - probabilities.mul_(logits).sum(1)
 
 
 def _logit_gradient(
