@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from laurel.policy.policy import Policy
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 """What transformers raises for files that are missing, torn or of another model."""
+
+_NO_TOKENIZER = "save one there: AutoTokenizer.from_pretrained(base_model).save_pretrained(directory)."
 
 
 def load(
@@ -60,7 +63,7 @@ def load(
     except _UNREADABLE as error:
         raise PolicyError(
             f"{name}: no tokenizer could be loaded: {_first_line(error)}",
-            hint="save one there: AutoTokenizer.from_pretrained(base_model).save_pretrained(directory).",
+            hint=_NO_TOKENIZER,
         ) from error
     place = _device(device)
     register()
@@ -84,7 +87,14 @@ def load(
             f"{name}: the weights lack {missing[0]} (and {len(missing) - 1} more), which would start at random.",
             hint="give a model with its language-model head, saved whole.",
         )
-    return assemble(name, model.to(place), tokenizer, lora=lora)
+    policy = assemble(name, model.to(place), tokenizer, lora=lora)
+    policy.origin = {
+        "name": "load",
+        "name_or_directory": name,
+        "lora": None if lora is None else asdict(lora),
+        **({"revision": revision, "allow_remote_code": allow_remote_code} if revision else {}),
+    }
+    return policy
 
 
 def assemble(name: str, model: Any, tokenizer: Any, *, lora: LoraSettings | None = None) -> Policy:
@@ -93,8 +103,8 @@ def assemble(name: str, model: Any, tokenizer: Any, *, lora: LoraSettings | None
     check_architecture(name, model.config)
     model.set_attn_implementation(ATTENTION_NAME)
     model.eval()
-    if len(tokenizer) == 0:
-        raise PolicyError(f"{name}: the tokenizer is empty.", hint="save the model's tokenizer in its directory.")
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):  # what transformers makes of no files
+        raise PolicyError(f"{name} has no tokenizer.", hint=_NO_TOKENIZER)
     context_length = usable_context(model.config, tokenizer)
     if context_length is None:
         raise PolicyError(f"{name}: neither model nor tokenizer says how long its context is.", hint="add it there.")

@@ -47,6 +47,8 @@ class Policy:
         context_length: most tokens on a path.
         end_ids: every token id that ends an answer.
         vocabulary_size: number of logits.
+        origin: name and arguments of the function that built it, so that a run can build it again; None where a model
+            in memory was wrapped.
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, *, context_length: int, end_ids: frozenset[int]) -> None:
@@ -56,6 +58,7 @@ class Policy:
         self.context_length = context_length
         self.end_ids = end_ids
         self.chat = Chat(tokenizer, end_ids)
+        self.origin: Mapping[str, Any] | None = None
         self._decoder = model.get_decoder()
         self._output = model.get_output_embeddings()
         if not isinstance(self._output, torch.nn.Linear):
@@ -168,6 +171,11 @@ class Policy:
         config = self.model.config.get_text_config(decoder=True)
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         return int(heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads))
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """What a run records of it: its origin, or its name where that is all there is."""
+        return self.origin or {"name": self.name}
 
     def tensors(self) -> dict[str, Tensor]:
         """What trains, by name, for checkpoints: views of the live weights, to be written before the next update."""

@@ -63,7 +63,17 @@ def tiny(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
-    return assemble("tiny", model, character_tokenizer(vocabulary, context_length))
+    policy = assemble("tiny", model, character_tokenizer(vocabulary, context_length))
+    policy.origin = {
+        "name": "tiny",
+        "alphabet": alphabet,
+        "hidden_size": hidden_size,
+        "layers": layers,
+        "heads": heads,
+        "context_length": context_length,
+        "seed": seed,
+    }
+    return policy
 
 
 def character_tokenizer(vocabulary: list[str], context_length: int) -> object:
