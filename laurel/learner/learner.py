@@ -11,6 +11,7 @@ import torch
 from laurel.algorithms import Algorithm, Credit
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner.batching import Microbatch, TokenTable, microbatches, pieces
+from laurel.learner.measures import advantage_metrics, age_metrics, tally_sampler
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.tally import Tally
 from laurel.metrics import Metric, merge
@@ -19,6 +20,11 @@ from laurel.policy import Packed, Policy, Reference, pack
 from laurel.tree import FloatArray, Tree
 
 TOKENS_PER_MICROBATCH = {"cpu": 2048, "cuda": 16384}
+"""Where a device is fast: on two CPU cores the time per token is the same from 1024 upwards, the memory is not."""
+
+UNCUT_TOKENS = 2
+"""By default a tree of up to this many micro-batches stays whole: its pieces would compute its prefix again."""
+
 _NAMES_IN_ERRORS = 8
 
 
@@ -60,7 +66,8 @@ class Learner:
         total_steps: updates in the whole run; the linear and cosine schedules need it.
         reference: the snapshot that a regulariser compares with.
         seed: fixes the order of trees where one batch is used for several optimiser steps.
-        tokens_per_microbatch: how many distinct tokens one forward pass holds; None: `TOKENS_PER_MICROBATCH`.
+        tokens_per_microbatch: how many distinct tokens one forward pass holds (only a single longer path exceeds it);
+            None: trees are put together up to `TOKENS_PER_MICROBATCH`, and cut only above `UNCUT_TOKENS` times that.
 
     Raises:
         ConfigurationError: if the algorithm needs a reference and there is none, or the schedule does not fit.
@@ -82,15 +89,16 @@ class Learner:
                 f"'{algorithm.name}' compares the policy with a reference, and there is none.",
                 hint="pass reference=policy.snapshot('start').",
             )
-        if tokens_per_microbatch is None:
-            tokens_per_microbatch = TOKENS_PER_MICROBATCH.get(policy.device.type, TOKENS_PER_MICROBATCH["cuda"])
-        if tokens_per_microbatch < 1:
+        if tokens_per_microbatch is not None and tokens_per_microbatch < 1:
             raise ConfigurationError(f"tokens_per_microbatch must be at least 1, got {tokens_per_microbatch}.")
         self.policy = policy
         self.algorithm = algorithm
         self.reference = reference if algorithm.needs_reference else None
         self.seed = seed
-        self.tokens_per_microbatch = tokens_per_microbatch
+        self._together = tokens_per_microbatch or TOKENS_PER_MICROBATCH.get(
+            policy.device.type, TOKENS_PER_MICROBATCH["cuda"]
+        )
+        self._uncut = tokens_per_microbatch or UNCUT_TOKENS * self._together
         self._steps_per_update = algorithm.step.epochs * algorithm.step.minibatches
         self._optimiser = Optimiser(
             policy.trainable_parameters(),
@@ -129,22 +137,22 @@ class Learner:
                 as they were before the optimiser step that failed; the message names the rollouts.
         """
         table = TokenTable.of(trees, credits)
-        metrics = _advantage_metrics(credits)
+        metrics = advantage_metrics(credits)
         taught = [index for index, credit in enumerate(credits) if self._teaches(credit)]
         if not taught:
             count = float(self._steps_per_update)
             return UpdateReport(metrics | {"skipped_steps": Metric(count, count)}, _nothing_to_learn(credits))
-        budget = self.tokens_per_microbatch
-        parts = {i: pieces(trees[i], credits[i].mask, int(table.offsets[i]), budget) for i in taught}
+        parts = {i: pieces(trees[i], credits[i].mask, int(table.offsets[i]), self._uncut) for i in taught}
+        everything = microbatches((piece for index in taught for piece in parts[index]), self._together)
+        metrics |= age_metrics(np.concatenate([table.policy_versions[b.scored] for b in everything]), self.version)
         tally = Tally()
         start = None
         if self._steps_per_update > 1:
-            everything = microbatches((piece for index in taught for piece in parts[index]), budget)
             start = self._first_pass(everything, table, tally)
         skipped = 0
         counts = {"scored_tokens": 0, "computed_tokens": 0, "microbatches": 0}
         for chosen in self._minibatches(len(trees), step):
-            batches = microbatches((piece for index in chosen for piece in parts.get(index, [])), budget)
+            batches = microbatches((piece for index in chosen for piece in parts.get(index, [])), self._together)
             if not batches:
                 skipped += 1
                 continue
@@ -211,7 +219,7 @@ class Learner:
                 if reference is None:
                     reference = torch.full_like(old, torch.nan)
                 reference[scored] = self.reference.token_scores(packed).log_probs
-            _tally_sampler(tally, log_probs, *_drawn(batch, table, log_probs), version=self.version)
+            tally_sampler(tally, log_probs, table.sampler_log_probs[batch.scored])
         assert old is not None
         return StartOfUpdate(old, reference)
 
@@ -256,7 +264,7 @@ class Learner:
         self, batch: Microbatch, work: _Work, log_probs: torch.Tensor, entropy: torch.Tensor, packed: Packed
     ) -> TokenBatch:
         scored = torch.from_numpy(batch.scored).to(log_probs.device)
-        sampler_log_probs, versions = _drawn(batch, work.table, log_probs)
+        sampler_log_probs = work.table.sampler_log_probs[batch.scored]
         reference = None
         if work.start is not None:
             old = work.start.old_log_probs[scored]
@@ -264,13 +272,13 @@ class Learner:
                 reference = work.start.reference_log_probs[scored]
         else:
             old = log_probs.detach()
-            _tally_sampler(work.tally, old, sampler_log_probs, versions, version=self.version)
+            tally_sampler(work.tally, old, sampler_log_probs)
             if self.reference is not None:
                 reference = self.reference.token_scores(packed).log_probs
         return TokenBatch(
             log_probs=log_probs,
             old_log_probs=old,
-            sampler_log_probs=sampler_log_probs,
+            sampler_log_probs=_on_device(sampler_log_probs, log_probs),
             entropy=entropy,
             advantages=_on_device(work.table.advantages[batch.scored], log_probs),
             rollout=torch.from_numpy(work.table.rollouts[batch.scored]).to(log_probs.device),
@@ -314,37 +322,6 @@ def _packed(batch: Microbatch, device: torch.device) -> Packed:
 
 def _on_device(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(values).to(like.device, like.dtype)
-
-
-def _drawn(batch: Microbatch, table: TokenTable, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sampler log-probs, policy versions) of the scored tokens, [N] each."""
-    return _on_device(table.sampler_log_probs[batch.scored], like), _on_device(
-        table.policy_versions[batch.scored], like
-    )
-
-
-def _tally_sampler(
-    tally: Tally, log_probs: torch.Tensor, sampler_log_probs: torch.Tensor, versions: torch.Tensor, *, version: int
-) -> None:
-    """Distance between who drew the tokens and who learns from them, over the tokens of which both are known."""
-    known = ~torch.isnan(sampler_log_probs)
-    log_ratio = (log_probs - sampler_log_probs)[known]
-    tally.mean("sampler_difference", log_ratio.abs())
-    tally.greatest("sampler_difference", log_ratio.abs())
-    tally.mean("kl_sampler", torch.expm1(log_ratio) - log_ratio)
-    lag = version - versions[~torch.isnan(versions)]
-    tally.mean("policy_version_lag", lag)
-    tally.greatest("policy_version_lag", lag)
-
-
-def _advantage_metrics(credits: Sequence[Credit]) -> dict[str, Metric]:
-    values = np.concatenate([np.empty(0), *(credit.advantages[credit.mask] for credit in credits)])
-    if len(values) == 0:
-        return {}
-    return {
-        "advantage": Metric(float(values.sum()), float(len(values))),
-        "advantage_std": Metric(float(values.std()), 1.0),
-    }
 
 
 def _nothing_to_learn(credits: Sequence[Credit]) -> str:
