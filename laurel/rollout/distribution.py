@@ -105,4 +105,5 @@ def inverse_cumulative(probabilities: torch.Tensor, uniforms: torch.Tensor) -> t
 def _first_above(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """[B, 1]: the first index with `cumulative > target`; rounding may not push it past the last possible token."""
     below_total = torch.nextafter(cumulative[:, -1:], torch.zeros_like(target))
-    return torch.searchsorted(cumulative, torch.minimum(target, below_total), right=True)
+    found = torch.searchsorted(cumulative, torch.minimum(target, below_total), right=True)
+    return found.clamp(max=cumulative.shape[-1] - 1)  # beyond the end only where the sums are not finite

@@ -142,9 +142,7 @@ class Engine:
             )
         if drawn.kept is None:
             return Draws(tokens, log_probs, None, None)
-        return Draws(
-            tokens, log_probs, drawn.kept.sum(dim=1).cpu().numpy(), drawn.kept.nonzero()[:, 1].cpu().numpy()
-        )
+        return Draws(tokens, log_probs, drawn.kept.sum(dim=1).cpu().numpy(), drawn.kept.nonzero()[:, 1].cpu().numpy())
 
     def release(self, slots: IntArray) -> None:
         """Give the slots of finished rows back."""
@@ -183,9 +181,7 @@ class Engine:
         groups = []
         for block in np.unique(blocks[blocks >= 0]).tolist():
             members = np.flatnonzero(blocks == block)
-            groups.append(
-                PrefixGroup.of(self.blocks[block], nodes[members], members, len(slots), self.policy.device)
-            )
+            groups.append(PrefixGroup.of(self.blocks[block], nodes[members], members, len(slots), self.policy.device))
         return groups
 
     def _tensor(self, array: IntArray) -> torch.Tensor:

@@ -65,8 +65,7 @@ class Record:
             segments = [Segment(Source.ENVIRONMENT, np.array([marker]), -1, text=text)]
         parents = [parent, *range(first, first + len(segments) - 1)]
         chained = [
-            replace(segment, parent=above, rollout_id=self.id)
-            for segment, above in zip(segments, parents, strict=True)
+            replace(segment, parent=above, rollout_id=self.id) for segment, above in zip(segments, parents, strict=True)
         ]
         chained[-1] = replace(chained[-1], outcome=self.outcome)
         return chained

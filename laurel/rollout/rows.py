@@ -80,6 +80,4 @@ class Rows:
         return sources, targets
 
 
-_PER_ROW = tuple(
-    f.name for f in fields(Rows) if f.name not in ("slots", "live", "tokens", "log_probs")
-)
+_PER_ROW = tuple(f.name for f in fields(Rows) if f.name not in ("slots", "live", "tokens", "log_probs"))

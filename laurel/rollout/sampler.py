@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from laurel.errors import SamplingError
+from laurel.errors import PolicyError, SamplingError
 from laurel.policy import Policy
 from laurel.rollout.draws import rollout_key
 from laurel.rollout.limits import Job, Limits
@@ -65,7 +65,9 @@ class LocalSampler:
         ids = [job.tree_id for job in jobs]
         if len(set(ids)) != len(ids):
             twice = next(name for name in ids if ids.count(name) > 1)
-            raise SamplingError(f"Two jobs have the tree id {twice!r}.", hint="draws follow from ids: make them unique.")
+            raise SamplingError(
+                f"Two jobs have the tree id {twice!r}.", hint="make them unique: draws follow from them."
+            )
         trunks: list[Trunk] = []
         records: list[list[Record]] = []
         for index, job in enumerate(jobs):
@@ -79,9 +81,7 @@ class LocalSampler:
         ]
 
     @torch.inference_mode()
-    def branch(
-        self, tree: Tree, segment: int, at: int | None = None, *, samples: int, policy_version: int
-    ) -> Tree:
+    def branch(self, tree: Tree, segment: int, at: int | None = None, *, samples: int, policy_version: int) -> Tree:
         """The tree with `samples` new continuations of one place, drawn from the policy as it is now.
 
         The path up to that place is computed once. A continuation is one turn: it draws what is left of the turn's
@@ -137,7 +137,10 @@ class LocalSampler:
         return Record(name, rollout_key(self.seed, name), trunk, earlier=earlier, said=said)
 
     def _trunk(self, job: Job, prompt: Prompt) -> Trunk:
-        tokens = self.policy.encode_prompt(prompt)
+        try:
+            tokens = self.policy.encode_prompt(prompt)
+        except PolicyError as error:
+            raise SamplingError(f"The prompt of task {job.task.id}: {error.message}", hint=error.hint) from error
         text = prompt if isinstance(prompt, str) else self.policy.decode(tokens)
         trunk = Trunk(f"task {job.task.id}", Segment(Source.PROMPT, tokens, -1, text=text), tokens)
         self._check_room(trunk)

@@ -188,17 +188,17 @@ class Scheduler:
         assert record.episode is not None
         try:
             turn = record.episode.respond(text)
+            answer = None if turn.observation is None else self.policy.bridge(turn.observation, ended_turn=ended)
         except Exception as error:
             record.fail(f"turn {record.turns} of the episode raised {type(error).__name__}: {error}")
             return None
         record.segments[-1] = replace(record.segments[-1], reward=float(turn.reward))
-        if turn.ending is not None or turn.observation is None:
+        if turn.ending is not None or turn.observation is None or answer is None:
             record.outcome = Outcome(turn.ending or Ending.TERMINATED, "environment")
             return None
         if record.turns >= self.limits.max_turns:
             record.outcome = Outcome(Ending.TRUNCATED, "turns")
             return None
-        answer = self.policy.bridge(turn.observation, ended_turn=ended)
         if path + len(answer) >= self.path_limit:
             record.outcome = Outcome(Ending.TRUNCATED, Stop.PATH_LENGTH.reason)
             return None
