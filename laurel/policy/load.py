@@ -47,8 +47,6 @@ def load(
             differs from the stock one.
         MissingExtraError: for `lora` without peft.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     name = str(name_or_directory)
     if allow_remote_code and (revision is None or not re.fullmatch("[0-9a-f]{40}", revision)):
         raise PolicyError(
@@ -58,43 +56,8 @@ def load(
     options = {"revision": revision, "trust_remote_code": allow_remote_code}
     config = _configuration(name, options)
     check_architecture(name, config)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    except _UNREADABLE as error:
-        raise PolicyError(
-            f"{name}: no tokenizer could be loaded: {_first_line(error)}",
-            hint=_NO_TOKENIZER,
-        ) from error
-    place = _device(device)
-    register()
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            name,
-            config=config,
-            dtype=_dtype(place),
-            attn_implementation=ATTENTION_NAME,
-            output_loading_info=True,
-            **options,
-        )
-    except _UNREADABLE as error:
-        raise PolicyError(
-            f"{name}: the model cannot be loaded as a causal language model: {_first_line(error)}",
-            hint="give a directory or hub name of a decoder with config.json and model.safetensors.",
-        ) from error
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise PolicyError(
-            f"{name}: the weights lack {missing[0]} (and {len(missing) - 1} more), which would start at random.",
-            hint="give a model with its language-model head, saved whole.",
-        )
-    policy = assemble(name, model.to(place), tokenizer, lora=lora)
-    policy.origin = {
-        "name": "load",
-        "name_or_directory": name,
-        "lora": None if lora is None else asdict(lora),
-        **({"revision": revision, "allow_remote_code": allow_remote_code} if revision else {}),
-    }
-    return policy
+    tokenizer = _tokenizer(name, options)
+    return assemble(name, _model(name, config, _device(device), options), tokenizer, lora=lora)
 
 
 def assemble(name: str, model: Any, tokenizer: Any, *, lora: LoraSettings | None = None) -> Policy:
@@ -140,6 +103,42 @@ def _configuration(name: str, options: dict[str, Any]) -> Any:
             f"{name}: no model configuration could be read: {_first_line(error)}",
             hint="give a hub name, or a directory with config.json, model.safetensors and a tokenizer.",
         ) from error
+
+
+def _tokenizer(name: str, options: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, **options)
+    except _UNREADABLE as error:
+        raise PolicyError(f"{name}: no tokenizer could be loaded: {_first_line(error)}", hint=_NO_TOKENIZER) from error
+
+
+def _model(name: str, config: Any, device: torch.device, options: dict[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    register()
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=config,
+            dtype=_dtype(device),
+            attn_implementation=ATTENTION_NAME,
+            output_loading_info=True,
+            **options,
+        )
+    except _UNREADABLE as error:
+        raise PolicyError(
+            f"{name}: the model cannot be loaded as a causal language model: {_first_line(error)}",
+            hint="give a directory or hub name of a decoder with config.json and model.safetensors.",
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise PolicyError(
+            f"{name}: the weights lack {missing[0]} (and {len(missing) - 1} more), which would start at random.",
+            hint="give a model with its language-model head, saved whole.",
+        )
+    return model.to(device)
 
 
 def _first_line(error: BaseException) -> str:

@@ -77,13 +77,13 @@ def check_parity(policy: Policy) -> float:
     packed = pack([tree], [tree.flat.policy], policy.device)
     recorder = _Recorder(packed)
     with torch.no_grad():
-        stock = _stock(policy, tree)
         try:
             hidden = policy.hidden_states(packed.tokens, packed.positions, recorder)
         except PolicyError as error:
             raise PolicyError(f"{policy.name}: {architecture}: {error.message}", hint=error.hint) from error
         _check_layers(policy, architecture, recorder)
         ours = torch.log_softmax(policy.logits(hidden), -1)
+        stock = _stock(policy, tree)
     difference = float((ours - stock).abs().nan_to_num(nan=torch.inf).max())
     if difference > TOLERANCE[policy.dtype]:
         raise PolicyError(
@@ -173,11 +173,9 @@ def _check_layers(policy: Policy, architecture: str, recorder: _Recorder) -> Non
 def _windows(config: Any, layers: int) -> list[int | None]:
     """The sliding window of every layer by the configuration."""
     window = getattr(config, "sliding_window", None)
-    if not getattr(config, "use_sliding_window", True):
-        window = None
     types = getattr(config, "layer_types", None)
     if types is None:
-        return [window] * layers
+        return [window if getattr(config, "use_sliding_window", True) else None] * layers
     return [window if kind == "sliding_attention" else None for kind in types]
 
 
