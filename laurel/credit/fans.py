@@ -24,7 +24,7 @@ from collections.abc import Callable
 import numpy as np
 
 from laurel.credit.credit import Credit
-from laurel.tree import BoolArray, FloatArray, Tree
+from laurel.tree import BoolArray, FloatArray, Source, Tree
 
 Comparison = Callable[[FloatArray], FloatArray]
 
@@ -85,6 +85,15 @@ def rollout_shares(tree: Tree, live_leaves: BoolArray) -> FloatArray:
         if below:
             shares[below] = shares[index] / len(below)
     return shares[list(tree.leaves)]
+
+
+def prompt_samples(tree: Tree, live_leaves: BoolArray) -> int:
+    """How many samples with a live rollout were drawn at the prompt: its live children, whatever forks below them."""
+    live = live_segments(tree, live_leaves)
+    index, below = 0, live_children(tree, live)
+    while len(below[index]) == 1 and tree.segments[below[index][0]].source is Source.PROMPT:
+        index = below[index][0]
+    return len(below[index])
 
 
 def spread(tree: Tree, advantages: FloatArray, live_leaves: BoolArray) -> Credit:

@@ -4,8 +4,10 @@ loss = sum over tokens of weight * loss. Numerator and denominator are one thing
 no split can change the gradient. numpy only.
 
 A token that several rollouts share is stored once and stands for all of them. Each reduction is defined on rollouts
-as if they were separate rows; rollout i of a tree with n live rollouts counts m_i = n * share_i times, with the shares
-of `laurel.credit.rollout_shares` (m_i = 1 in a plain group), and a shared token gets the sum over its rollouts.
+as if they were separate rows; rollout i counts m_i = n * share_i times, with n the live samples of its prompt and the
+shares of `laurel.credit.rollout_shares`, and a shared token gets the sum over its rollouts. In a plain group m_i = 1; a
+sample that forks into two counts half for each, so that how often it forked, which may depend on what was drawn, does
+not vote. N, the number of rollouts, is the sum of all m_i: the samples of all prompts.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from laurel.credit.fans import rollout_shares
+from laurel.credit.fans import prompt_samples, rollout_shares
 from laurel.errors import ConfigurationError
 from laurel.tree import BoolArray, FloatArray, Source, Tree
 
@@ -84,7 +86,7 @@ class ConstantLength:
 
     def __call__(self, trees: Sequence[Tree], masks: Sequence[BoolArray]) -> list[FloatArray]:
         counted = [_spread(tree, mask, _ones) for tree, mask in zip(trees, masks, strict=True)]
-        rollouts = sum(int(_live(tree, mask).sum()) for tree, mask in zip(trees, masks, strict=True))
+        rollouts = sum(prompt_samples(tree, _live(tree, mask)) for tree, mask in zip(trees, masks, strict=True))
         return [weights / (max(rollouts, 1) * self.length) for weights in counted]
 
 
@@ -128,7 +130,7 @@ def _spread(tree: Tree, mask: BoolArray, weight: Callable[[FloatArray], FloatArr
         counts[index] += counts[segment.parent]
     leaves = list(tree.leaves)
     below = np.zeros(len(tree.segments))
-    below[leaves] = live.sum() * rollout_shares(tree, live) * weight(counts[leaves])
+    below[leaves] = prompt_samples(tree, live) * rollout_shares(tree, live) * weight(counts[leaves])
     for index in range(len(tree.segments) - 1, 0, -1):
         below[tree.segments[index].parent] += below[index]
     return np.where(mask, below[flat.segment], 0.0)

@@ -2,13 +2,12 @@
 
 from laurel.theory.audit import (
     Audit,
-    Experience,
     GradientDistribution,
     audit,
     compare,
     gradient_distribution,
-    groups,
 )
+from laurel.theory.designs import Experience, forking, groups
 from laurel.theory.exact import (
     expected_return,
     history_values,
@@ -39,6 +38,7 @@ __all__ = [
     "example_logits",
     "example_world",
     "expected_return",
+    "forking",
     "gradient_distribution",
     "group_tree",
     "groups",

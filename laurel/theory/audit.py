@@ -6,8 +6,7 @@ credit, objective and reduction, on real trees; so bias and variance are exact n
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,29 +14,12 @@ import torch
 
 from laurel.algorithms import Algorithm
 from laurel.credit import CreditRule
-from laurel.errors import ConfigurationError
 from laurel.objectives import Reduction, TokenBatch, TokenLoss
-from laurel.theory.exact import path_log_probs, return_gradient
+from laurel.theory.designs import Experience, groups
+from laurel.theory.exact import return_gradient
 from laurel.theory.examples import example_logits, example_world
-from laurel.theory.world import World, group_tree
-from laurel.tree import FloatArray, Tree
-
-MAXIMUM_GROUPS = 200_000
-
-
-@dataclass(frozen=True)
-class Experience:
-    """One batch that may be sampled.
-
-    Attributes:
-        probability: of drawing exactly this.
-        trees: the batch.
-        states: for every policy token in the order of the flat layout, tree after tree, the state it was drawn in.
-    """
-
-    probability: float
-    trees: tuple[Tree, ...]
-    states: tuple[int, ...]
+from laurel.theory.world import World
+from laurel.tree import FloatArray
 
 
 @dataclass(frozen=True)
@@ -84,28 +66,6 @@ class Audit:
             f"{self.name:<20} G={self.samples}  scale {self.scale:6.3f}  cosine {self.cosine:6.3f}  "
             f"bias {self.bias:8.2e}  noise/signal {self.variance:8.3f}"
         )
-
-
-def groups(world: World, behaviour: torch.Tensor, samples: int, *, prompts: int = 1) -> Iterator[Experience]:
-    """Every batch of `prompts` groups of `samples` rollouts drawn from the behaviour table, with its probability.
-
-    Raises:
-        ConfigurationError: more than MAXIMUM_GROUPS batches.
-    """
-    drawn = prompts * samples
-    if len(world.paths) ** drawn > MAXIMUM_GROUPS:
-        raise ConfigurationError(
-            f"{len(world.paths)} rollouts drawn {drawn} times give more than {MAXIMUM_GROUPS} batches.",
-            hint="take fewer samples or a smaller world.",
-        )
-    chances = path_log_probs(world, behaviour.detach()).exp().tolist()
-    for chosen in itertools.product(range(len(world.paths)), repeat=drawn):
-        paths = tuple(world.paths[index] for index in chosen)
-        trees = tuple(
-            group_tree(world, paths[first : first + samples], id=f"tree {first}") for first in range(0, drawn, samples)
-        )
-        states = tuple(state for path in paths for state in path.states)
-        yield Experience(float(np.prod([chances[index] for index in chosen])), trees, states)
 
 
 def gradient_distribution(

@@ -7,12 +7,22 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from laurel.credit import Credit, EveryToken, LeaveOneOut, SiblingMean, Standardised, WholeReturn
+from laurel.credit import (
+    Credit,
+    EveryToken,
+    GreedyBaseline,
+    LeaveOneOut,
+    SiblingMean,
+    Standardised,
+    StepStandardised,
+    WholeReturn,
+)
 from laurel.errors import ConfigurationError, TreeError
 from laurel.theory import random_tree
-from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
+from laurel.tree import Ending, Failed, Outcome, Sampling, Score, Segment, Source, Tree
 
-RULES = [WholeReturn(), WholeReturn(baseline=0.5), SiblingMean(), LeaveOneOut(), Standardised(), EveryToken()]
+PLAIN = [WholeReturn(), WholeReturn(baseline=0.5), SiblingMean(), LeaveOneOut(), Standardised()]
+RULES = [*PLAIN, StepStandardised(), EveryToken()]
 seeds = st.integers(0, 10_000)
 
 
@@ -131,7 +141,7 @@ def test_the_order_of_siblings_is_irrelevant(rule, seed):
 
 
 @given(seeds)
-@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("rule", [rule for rule in RULES if not isinstance(rule, StepStandardised)], ids=str)
 def test_trees_do_not_see_each_other(rule, seed):
     generator = np.random.default_rng(seed)
     trees = [random_tree(generator), random_tree(generator)]
@@ -162,3 +172,47 @@ def test_ungraded_trees_are_an_error_except_for_cloning():
 def test_standardised_refuses_nonsense(settings):
     with pytest.raises(ConfigurationError):
         Standardised(**settings)
+
+
+def test_step_standardised_uses_one_scale_for_all_prompts():
+    # Returns 1 0 | 4 3: mean 2, squares 1 4 4 1, deviation sqrt(2.5). Within groups: +-0.5 everywhere, deviation 0.5.
+    trees = [chain_group(1.0, 0.0), chain_group(4.0, 3.0)]
+    plain = StepStandardised(epsilon=0)(trees)
+    first = [credit.advantages[[2, 9]] for credit in plain]
+    np.testing.assert_allclose(np.concatenate(first), np.array([-1, -2, 2, 1]) / np.sqrt(2.5))
+    within = StepStandardised(within_group=True, epsilon=0)(trees)
+    np.testing.assert_allclose(np.concatenate([credit.advantages[[2, 9]] for credit in within]), [1, -1, 1, -1])
+
+
+@pytest.mark.parametrize("scores", [(None,), (0.3,), (0.3, 0.1 + 0.2), (None, 1.0)], ids=str)
+def test_step_standardised_without_contrast(scores):
+    for credit in StepStandardised()([chain_group(*scores), chain_group(*scores)]):
+        assert not credit.carries_signal
+
+
+def with_greedy(score: float | Failed, *others: float) -> Tree:
+    """The greedy rollout first, then sampled ones."""
+    results = [score if isinstance(score, Failed) else Score(score), *map(Score, others)]
+    leaves = [
+        Segment(
+            Source.POLICY,
+            [2, 3],
+            0,
+            sampling=Sampling(top_k=1) if index == 0 else Sampling(),
+            outcome=Outcome(Ending.TERMINATED, "stop", result),
+        )
+        for index, result in enumerate(results)
+    ]
+    return Tree("t", "t", (Segment(Source.PROMPT, [1], -1), *leaves))
+
+
+def test_the_greedy_rollout_is_the_baseline_and_carries_no_loss():
+    (credit,) = GreedyBaseline()([with_greedy(0.75, 1.0, 0.0)])
+    assert credit.advantages.tolist() == [0, 0, 0, 0.25, 0.25, -0.75, -0.75]
+    assert credit.mask.tolist() == [False, False, False, True, True, True, True]
+
+
+def test_without_a_greedy_return_there_is_no_lesson():
+    for tree in (with_greedy(Failed("crash"), 1.0), chain_group(1.0, 0.0)):
+        (credit,) = GreedyBaseline()([tree])
+        assert not credit.mask.any()

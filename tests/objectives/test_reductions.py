@@ -58,7 +58,7 @@ def test_token_and_prompt_means_differ_where_prompts_do():
 
 def test_a_shared_token_stands_for_its_rollouts():
     # prompt -> shared (2 tokens) -> x (1 token), y (3 tokens); and a sibling z (2 tokens) of the shared segment.
-    # Shares: x 1/4, y 1/4, z 1/2; times three rollouts: 0.75, 0.75, 1.5. As rows: |x| = 3, |y| = 5, |z| = 2.
+    # Shares: x 1/4, y 1/4, z 1/2; times two samples: 0.5, 0.5, 1. As rows: |x| = 3, |y| = 5, |z| = 2.
     outcome = Outcome(Ending.TERMINATED, "stop", Score(1.0))
     tree = Tree(
         "t",
@@ -73,14 +73,23 @@ def test_a_shared_token_stands_for_its_rollouts():
     )
     mask = tree.flat.policy
     (sequence,) = SequenceMean()([tree], [mask])
-    shared, x, y, z = 0.75 / 3 + 0.75 / 5, 0.75 / 3, 0.75 / 5, 1.5 / 2
-    np.testing.assert_allclose(sequence * 3, [0, shared, shared, x, y, y, y, z, z])
+    shared, x, y, z = 0.5 / 3 + 0.5 / 5, 0.5 / 3, 0.5 / 5, 1 / 2
+    np.testing.assert_allclose(sequence * 2, [0, shared, shared, x, y, y, y, z, z])
     (token,) = TokenMean()([tree], [mask])
-    np.testing.assert_allclose(
-        token * (1.5 * 2 + 0.75 + 3 * 0.75 + 2 * 1.5), [0, 1.5, 1.5, 0.75, *[0.75] * 3, 1.5, 1.5]
-    )
-    (constant,) = ConstantLength(2.0)([tree], [mask])
-    np.testing.assert_allclose(constant * 6, [0, 1.5, 1.5, 0.75, *[0.75] * 3, 1.5, 1.5])
+    np.testing.assert_allclose(token * (1 * 2 + 0.5 + 3 * 0.5 + 2 * 1), [0, 1, 1, 0.5, 0.5, 0.5, 0.5, 1, 1])
+    (constant,) = ConstantLength(3.0)([tree], [mask])
+    np.testing.assert_allclose(constant * 2 * 3, [0, 1, 1, 0.5, 0.5, 0.5, 0.5, 1, 1])
+
+
+def test_how_often_a_sample_forked_does_not_vote():
+    outcome = Outcome(Ending.TERMINATED, "stop", Score(1.0))
+    prompt, ends = Segment(Source.PROMPT, [1], -1), [Segment(Source.POLICY, [3], 1, outcome=outcome)] * 5
+    forked = Tree("f", "f", (prompt, Segment(Source.POLICY, [2], 0), *ends))
+    straight = group("s", 2)
+    masks = [forked.flat.policy, straight.flat.policy]
+    for reduction in REDUCTIONS:
+        first, second = reduction([forked, straight], masks)
+        assert first.sum() == pytest.approx(second.sum())
 
 
 @given(seeds)

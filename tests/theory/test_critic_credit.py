@@ -1,0 +1,205 @@
+"""Credit rules that read a critic against the exact gradient, by listing every rollout. Unread values are NaN."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from laurel.credit import Credit, GeneralisedAdvantage, TurnAdvantage, VTrace
+from laurel.objectives import ConstantLength, PolicyGradient
+from laurel.theory import (
+    World,
+    example_dialogue,
+    example_logits,
+    example_world,
+    gradient_distribution,
+    groups,
+    history_values,
+    path_log_probs,
+    return_gradient,
+    single_turn,
+    token_values,
+)
+
+WORLDS = {"single turn": example_world(), "dialogue": example_dialogue()}
+
+
+@pytest.fixture(params=WORLDS)
+def world(request) -> World:
+    """The two example worlds; what a limit cuts off there is worth nothing more."""
+    return WORLDS[request.param]
+
+
+def critic(values: dict, beyond: float = 0.0) -> Callable:
+    """A critic that knows the values of these histories; after everything else `beyond`, or NaN."""
+
+    def read(trees):
+        return [np.nan_to_num(token_values(tree, values), nan=beyond) for tree in trees]
+
+    return read
+
+
+def with_critic(rule, values: Callable, log_ratios: Callable | None = None) -> Callable:
+    def credit(trees) -> list[Credit]:
+        extra = () if log_ratios is None else (log_ratios(trees),)
+        return rule(trees, values(trees), *extra)
+
+    return credit
+
+
+def expected(world: World, credit: Callable, samples: int = 1, behaviour: torch.Tensor | None = None) -> np.ndarray:
+    logits = example_logits(world)
+    drawn = groups(world, logits if behaviour is None else behaviour, samples)
+    return gradient_distribution(
+        drawn, logits, credit=credit, losses=(PolicyGradient(),), reduction=ConstantLength(), behaviour=behaviour
+    ).mean
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_with_exact_values_every_decay_is_exact(world, decay, samples):
+    values = critic(history_values(world, example_logits(world)))
+    given = expected(world, with_critic(GeneralisedAdvantage(decay=decay), values), samples)
+    np.testing.assert_allclose(given, return_gradient(world, example_logits(world)), atol=1e-10)
+
+
+def wrong(values: dict) -> dict:
+    return {history: value + 0.5 * np.sin(7.0 * index + 1) for index, (history, value) in enumerate(values.items())}
+
+
+def test_with_wrong_values_only_decay_one_is_exact(world):
+    exact = return_gradient(world, example_logits(world))
+    values = critic(wrong(history_values(world, example_logits(world))))
+    unbiased = expected(world, with_critic(GeneralisedAdvantage(decay=1.0), values))
+    np.testing.assert_allclose(unbiased, exact, atol=1e-10)
+    biased = expected(world, with_critic(GeneralisedAdvantage(decay=0.0), values))
+    assert np.abs(biased - exact).max() > 1e-2
+
+
+def test_exact_values_cut_the_noise(world):
+    logits = example_logits(world)
+    noise = {}
+    for decay in (0.0, 1.0):
+        rule = with_critic(GeneralisedAdvantage(decay=decay), critic(history_values(world, logits)))
+        noise[decay] = gradient_distribution(
+            groups(world, logits, 1), logits, credit=rule, losses=(PolicyGradient(),), reduction=ConstantLength()
+        ).variance
+    assert noise[0.0] < noise[1.0]
+
+
+def test_a_critic_read_one_token_late_has_no_gradient():
+    # Fixed lengths, one final score: subtracting V(after the token) leaves nothing of its effect.
+    world = single_turn(vocabulary=3, horizon=2, score=lambda answer: float(answer == (1, 0)) - answer[0] * answer[1])
+    values = history_values(world, example_logits(world))
+    values |= {path.tokens: sum(path.rewards) for path in world.paths}
+
+    def late(trees):
+        read = [token_values(tree, values) for tree in trees]
+        shifted = []
+        for tree, after in zip(trees, read, strict=True):
+            rows = np.full(len(after), np.nan)
+            for token, parent in enumerate(tree.flat.parent):
+                if parent >= 0:
+                    rows[parent] = after[token]
+            shifted.append(rows)
+        return shifted
+
+    given = expected(world, with_critic(GeneralisedAdvantage(decay=1.0), late))
+    np.testing.assert_allclose(given, 0, atol=1e-10)
+    assert np.abs(return_gradient(world, example_logits(world))).max() > 0.05
+
+
+@pytest.mark.parametrize("decay", [0.0, 1.0])
+def test_bootstrapping_through_a_limit_is_exact(decay):
+    # The same task, cut off after two of its three tokens: what is cut off is worth its value, so the gradient at the
+    # first two tokens is that of the whole task. Taking the limit for the end would not give it.
+    whole = single_turn(vocabulary=2, horizon=3, score=lambda answer: float(answer in ((1, 0, 1), (0, 0, 0))))
+    cut = single_turn(vocabulary=3, horizon=2, score=lambda answer: 0.0, end=2)
+    cut = World(2, cut.respond)
+    values = history_values(whole, example_logits(whole))
+    table = torch.stack([example_logits(whole)[whole.states[history]] for history in cut.states])
+    exact = np.stack([return_gradient(whole, example_logits(whole))[whole.states[history]] for history in cut.states])
+    given = gradient_distribution(
+        groups(cut, table, 1),
+        table,
+        credit=with_critic(GeneralisedAdvantage(decay=decay), critic(values, beyond=np.nan)),
+        losses=(PolicyGradient(),),
+        reduction=ConstantLength(),
+    ).mean
+    np.testing.assert_allclose(given, exact, atol=1e-10)
+
+
+def turn_values(world: World) -> dict:
+    return history_values(world, example_logits(world))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+def test_turn_advantages_are_exact_with_exact_values(decay):
+    world = example_dialogue()
+    given = expected(world, with_critic(TurnAdvantage(decay=decay), critic(turn_values(world), beyond=np.nan)))
+    np.testing.assert_allclose(given, return_gradient(world, example_logits(world)), atol=1e-10)
+
+
+def log_ratios(world: World, behaviour: torch.Tensor) -> Callable:
+    """log pi - log mu after each token, by its state and id."""
+    difference = torch.log_softmax(example_logits(world), -1) - torch.log_softmax(behaviour, -1)
+
+    def read(trees):
+        rows = []
+        for tree in trees:
+            values = {history: float(index) for history, index in world.states.items()}
+            state = token_values(tree, values)[tree.flat.parent]
+            drawn = tree.flat.policy
+            ratios = np.full(len(tree.flat), np.nan)
+            ratios[drawn] = difference[state[drawn].astype(int), tree.flat.tokens[drawn]]
+            rows.append(ratios)
+        return rows
+
+    return read
+
+
+def expected_targets(world: World, rule: VTrace, values: dict, behaviour: torch.Tensor) -> dict:
+    """E over mu of the target of every history, given that it was reached."""
+    read, ratios = critic(values), log_ratios(world, behaviour)
+    mass, worth = dict.fromkeys(values, 0.0), dict.fromkeys(values, 0.0)
+    for experience, path in zip(groups(world, behaviour, 1), world.paths, strict=True):
+        (credit,) = rule(experience.trees, read(experience.trees), ratios(experience.trees))
+        targets = credit.value_targets[experience.trees[0].flat.policy]
+        for history, target in zip(path.histories, targets, strict=True):
+            mass[history] += experience.probability
+            worth[history] += experience.probability * target
+    return {history: worth[history] / mass[history] for history in values}
+
+
+def test_v_trace_without_bounds_is_unbiased_whatever_the_critic_says(world):
+    exact = history_values(world, example_logits(world))
+    behaviour = -0.4 * example_logits(world)
+    rule = VTrace(rho_cap=float("inf"), c_cap=float("inf"))
+    assert expected_targets(world, rule, wrong(exact), behaviour) == pytest.approx(exact, abs=1e-10)
+
+
+def test_v_trace_with_bounds_settles_on_the_policy_in_between(world):
+    # pi_rho(a|s) ~ min(rho_cap mu, pi): its values, and no others, are what the expected target maps to themselves.
+    behaviour = -0.4 * example_logits(world)
+    mu, pi = torch.softmax(behaviour, -1), torch.softmax(example_logits(world), -1)
+    between = history_values(world, torch.log(torch.minimum(0.9 * mu, pi)))
+    rule = VTrace(rho_cap=0.9, c_cap=0.7, decay=0.8)
+    assert expected_targets(world, rule, between, behaviour) == pytest.approx(between, abs=1e-10)
+    exact = history_values(world, example_logits(world))
+    assert expected_targets(world, rule, exact, behaviour) != pytest.approx(exact, abs=1e-3)
+
+
+def test_the_first_turn_of_v_trace_is_exact_and_later_ones_are_weighted_by_the_sampler(world):
+    # With exact values and no bounds the advantage is right at each state; the states are visited as mu visits them.
+    logits, behaviour = example_logits(world), -0.4 * example_logits(world)
+    rule = VTrace(rho_cap=float("inf"), c_cap=float("inf"))
+    values = critic(history_values(world, logits))
+    given = expected(world, with_critic(rule, values, log_ratios(world, behaviour)), behaviour=behaviour)
+    visits = {}
+    for name, table in (("pi", logits), ("mu", behaviour)):
+        visits[name] = np.zeros(len(world.states))
+        for chance, path in zip(path_log_probs(world, table).exp().tolist(), world.paths, strict=True):
+            visits[name][list(path.states)] += chance
+    exact = return_gradient(world, logits) * (visits["mu"] / visits["pi"])[:, None]
+    np.testing.assert_allclose(given, exact, atol=1e-10)
