@@ -69,6 +69,11 @@ class TaskSet(Sequence[Task]):
             digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
         return digest.hexdigest()
 
+    @property
+    def description(self) -> dict[str, str | int]:
+        """What a run records of the set."""
+        return {"type": "TaskSet", "name": self.name, "tasks": len(self.tasks), "fingerprint": self.fingerprint}
+
     @cached_property
     def duplicates(self) -> int:
         """How many tasks repeat the normalised prompt of an earlier one."""

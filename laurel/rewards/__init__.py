@@ -1,0 +1,40 @@
+"""Rewards: functions of a task and an answer, and the grader that runs them with deadlines."""
+
+from laurel.rewards.check import CheckReport, check_reward
+from laurel.rewards.grader import Grader, GradingSettings
+from laurel.rewards.numbers import Number, answer_in, numbers_in
+from laurel.rewards.reward import Reward, in_process
+from laurel.rewards.verifiers import exact_match, from_environment, math_answer, numeric_answer, reasoning_gym_answer
+from laurel.rewards.weighted import weighted
+from laurel.tree import Failed, Score
+
+REWARDS: dict[str, Reward] = {
+    "exact_match": exact_match,
+    "from_environment": from_environment,
+    "math_answer": math_answer,
+    "numeric_answer": numeric_answer,
+    "reasoning_gym_answer": reasoning_gym_answer,
+    "weighted": weighted,
+}
+"""The rewards that a recipe names; each value makes the reward from its settings."""
+
+__all__ = [
+    "REWARDS",
+    "CheckReport",
+    "Failed",
+    "Grader",
+    "GradingSettings",
+    "Number",
+    "Reward",
+    "Score",
+    "answer_in",
+    "check_reward",
+    "exact_match",
+    "from_environment",
+    "in_process",
+    "math_answer",
+    "numbers_in",
+    "numeric_answer",
+    "reasoning_gym_answer",
+    "weighted",
+]
