@@ -92,7 +92,9 @@ def save(
     place = place_of(folder, step)
     hidden = folder / f".{place.name}.writing"
     try:
-        folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir()
+            flush(folder.parent)
         shutil.rmtree(hidden, ignore_errors=True)
         hidden.mkdir()
         manifest = _write_files(hidden, step, tensors, text)

@@ -20,9 +20,10 @@ def digest(connection: sqlite3.Connection, step: int | None = None) -> str:
     for table, columns in REPRODUCIBLE.items():
         names = columns.split(", ")
         order = [name for name in ("step", "collection", "name", "tree", "place") if name in names]
-        query = f"SELECT {columns} FROM {table} WHERE step = ? OR ? IS NULL ORDER BY {', '.join(order)}"
+        where, values = ("", ()) if step is None else ("WHERE step = ?", (step,))
+        query = f"SELECT {columns} FROM {table} {where} ORDER BY {', '.join(order)}"
         total.update(_canonical(table))
-        for row in connection.execute(query, (step, step)):
+        for row in connection.execute(query, values):
             for name, value in zip(names, row, strict=True):
                 if name in BLOBS and value is not None:
                     total.update(value[:1])

@@ -133,10 +133,10 @@ class RunReader:
             return records.read_credits(self._connection, step)
 
     def failures(self) -> tuple[int, int]:
-        """How many of the rollouts that were to be learned from failed, and how many ended."""
-        query = "SELECT count(*) FILTER (WHERE failure IS NOT NULL OR ending = 'failed'), count(*) FROM segments"
-        failed, ended = self._rows(f"{query} WHERE ending IS NOT NULL AND collection = ?", records.LEARNED)[0]
-        return failed, ended
+        """How many rollouts failed of those that were to be learned from, and how many of these there are."""
+        query = "SELECT ifnull(sum(failures), 0), ifnull(sum(rollouts), 0) FROM trees WHERE collection = ?"
+        failed, drawn = self._rows(query, records.LEARNED)[0]
+        return failed, drawn
 
     def evaluations(self) -> list[Evaluation]:
         """All evaluations, by name and step."""

@@ -94,10 +94,10 @@ def insert_trees(
     check(trees, credits)
     blobs: Sequence[Row] = [(None, None)] * len(trees) if credits is None else [_credit_blobs(c) for c in credits]
     rows: list[Row] = [
-        (step, collection, place, tree.id, storable(tree.task_id), *credit)
+        (step, collection, place, tree.id, storable(tree.task_id), *_counts(tree), *credit)
         for place, (tree, credit) in enumerate(zip(trees, blobs, strict=True))
     ]
-    connection.executemany(f"INSERT INTO trees VALUES ({_marks(7)})", rows)
+    connection.executemany(f"INSERT INTO trees VALUES ({_marks(9)})", rows)
     phase("in_record", step)
     rows = [
         (step, collection, number, place, *_segment_row(segment))
@@ -111,6 +111,12 @@ def _marks(columns: int) -> str:
     return ", ".join("?" * columns)
 
 
+def _counts(tree: Tree) -> tuple[int, int]:
+    """How many rollouts it has, and how many of them failed."""
+    outcomes = [tree.segments[leaf].outcome for leaf in tree.leaves]
+    return len(outcomes), sum(outcome is not None and outcome.failed for outcome in outcomes)
+
+
 def _credit_blobs(credit: Credit) -> Row:
     advantages = encode(np.asarray(credit.advantages, np.float64), compress=True)
     return advantages, encode(np.asarray(credit.mask, np.bool_), compress=True)
@@ -122,17 +128,17 @@ def _segment_row(segment: Segment) -> Row:
         segment.parent,
         int(segment.source),
         segment.rollout_id,
-        storable(segment.text),
-        encode(segment.tokens),
-        None if segment.sampler_log_probs is None else encode(segment.sampler_log_probs),
-        None if segment.sampling is None else _sampling_text(segment.sampling),
-        None if support is None else encode(support.ids),
-        None if support is None else encode(support.offsets),
         segment.policy_version,
         float(segment.reward),
         None if outcome is None else str(outcome.ending),
         None if outcome is None else storable(outcome.stop_reason),
         *score_columns(None if outcome is None else outcome.score),
+        None if segment.sampling is None else _sampling_text(segment.sampling),
+        storable(segment.text),
+        encode(segment.tokens),
+        None if segment.sampler_log_probs is None else encode(segment.sampler_log_probs),
+        None if support is None else encode(support.ids),
+        None if support is None else encode(support.offsets),
     )
 
 
@@ -157,8 +163,8 @@ def read_trees(connection: sqlite3.Connection, step: int, collection: str) -> li
     """The trees of a step as they were recorded."""
     segments: dict[int, list[Segment]] = {}
     columns = (
-        "tree, parent, source, rollout_id, text, tokens, sampler_log_probs, sampling, support_ids, support_offsets,"
-        " policy_version, reward, ending, stop_reason, score, score_parts, failure"
+        "tree, parent, source, rollout_id, policy_version, reward, ending, stop_reason, score, score_parts, failure,"
+        " sampling, text, tokens, sampler_log_probs, support_ids, support_offsets"
     )
     where = "WHERE step = ? AND collection = ? ORDER BY"
     for row in connection.execute(f"SELECT {columns} FROM segments {where} tree, place", (step, collection)):
@@ -168,8 +174,8 @@ def read_trees(connection: sqlite3.Connection, step: int, collection: str) -> li
 
 
 def _read_segment(row: Row) -> Segment:
-    parent, source, rollout_id, text, tokens, log_probs, sampling, ids, offsets, version, reward = row[:11]
-    ending, stop_reason, *score = row[11:]
+    parent, source, rollout_id, version, reward, ending, stop_reason, *score = row[:10]
+    sampling, text, tokens, log_probs, ids, offsets = row[10:]
     return Segment(
         source=Source(source),
         tokens=decode(tokens),

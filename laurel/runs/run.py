@@ -180,7 +180,7 @@ class Run(RunReader):
         """Keep everything of a step, in one transaction.
 
         Args:
-            step: greater than every step recorded before.
+            step: not negative, and greater than every step recorded before.
             trees: what was learned from, graded.
             credits: one per tree, aligned with `tree.flat`.
             metrics: reproducible numbers, as sums and counts.
@@ -262,6 +262,8 @@ class Run(RunReader):
 
     def _insert_step(self, step: int) -> None:
         (last,) = self._connection.execute("SELECT max(step) FROM steps").fetchone()
+        if step < 0:
+            raise RunError(f"Step {step} cannot be recorded.", hint="number the steps from 0 or 1.")
         if last is not None and step <= last:
             raise RunError(
                 f"Step {step} cannot be recorded: the last recorded one is {last}.",
@@ -287,16 +289,16 @@ class Run(RunReader):
                 f"{schema.DATABASE} is older than the checkpoints.",
                 hint=f"copy a run with its {schema.DATABASE}-wal; or delete the checkpoints after step {recorded}.",
             )
-        later = "step > ifnull(?, step - 1)"
+        kept = -1 if step is None else step
         old, new = self.versions, current_versions()
         changes = [
             f"{n}: {old.get(n)} then, {new.get(n)} now" for n in sorted({*old, *new}) if old.get(n) != new.get(n)
         ]
         with self._transaction():
-            (removed,) = self._connection.execute(f"SELECT count(*) FROM steps WHERE {later}", (step,)).fetchone()
+            (removed,) = self._connection.execute("SELECT count(*) FROM steps WHERE step > ?", (kept,)).fetchone()
             for table in schema.OF_A_STEP:
-                self._connection.execute(f"DELETE FROM {table} WHERE {later}", (step,))
-            phase("in_rewind", -1 if step is None else step)
+                self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (kept,))
+            phase("in_rewind", kept)
             for note in notes:
                 self._insert_event("damaged", note, None)
             where = "the start, as there is no checkpoint yet" if step is None else f"the checkpoint of step {step}"

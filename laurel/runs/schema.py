@@ -26,12 +26,13 @@ CREATE TABLE timings (
     step INTEGER NOT NULL, name TEXT NOT NULL, seconds REAL, PRIMARY KEY (name, step)) WITHOUT ROWID;
 CREATE TABLE trees (
     step INTEGER NOT NULL, collection TEXT NOT NULL, place INTEGER NOT NULL, id TEXT NOT NULL, task_id TEXT NOT NULL,
-    advantages BLOB, mask BLOB, PRIMARY KEY (step, collection, place));
+    rollouts INTEGER NOT NULL, failures INTEGER NOT NULL, advantages BLOB, mask BLOB,
+    PRIMARY KEY (step, collection, place));
 CREATE TABLE segments (
     step INTEGER NOT NULL, collection TEXT NOT NULL, tree INTEGER NOT NULL, place INTEGER NOT NULL,
-    parent INTEGER NOT NULL, source INTEGER NOT NULL, rollout_id TEXT, text NOT NULL, tokens BLOB NOT NULL,
-    sampler_log_probs BLOB, sampling TEXT, support_ids BLOB, support_offsets BLOB, policy_version INTEGER,
-    reward REAL NOT NULL, ending TEXT, stop_reason TEXT, score REAL, score_parts TEXT, failure,
+    parent INTEGER NOT NULL, source INTEGER NOT NULL, rollout_id TEXT, policy_version INTEGER, reward REAL NOT NULL,
+    ending TEXT, stop_reason TEXT, score REAL, score_parts TEXT, failure, sampling TEXT, text NOT NULL,
+    tokens BLOB NOT NULL, sampler_log_probs BLOB, support_ids BLOB, support_offsets BLOB,
     PRIMARY KEY (step, collection, tree, place));
 CREATE TABLE evaluations (
     step INTEGER NOT NULL, name TEXT NOT NULL, sum REAL, count REAL, PRIMARY KEY (name, step)) WITHOUT ROWID;
@@ -41,9 +42,10 @@ CREATE TABLE events (id INTEGER PRIMARY KEY, time REAL NOT NULL, step INTEGER, k
 # The tables that a run and its resumed twin share byte for byte, their order, and the columns that hold blobs.
 REPRODUCIBLE = {
     "metrics": "step, name, sum, count",
-    "trees": "step, collection, place, id, task_id, advantages, mask",
-    "segments": "step, collection, tree, place, parent, source, rollout_id, text, tokens, sampler_log_probs, sampling,"
-    " support_ids, support_offsets, policy_version, reward, ending, stop_reason, score, score_parts, failure",
+    "trees": "step, collection, place, id, task_id, rollouts, failures, advantages, mask",
+    "segments": "step, collection, tree, place, parent, source, rollout_id, policy_version, reward, ending,"
+    " stop_reason, score, score_parts, failure, sampling, text, tokens, sampler_log_probs, support_ids,"
+    " support_offsets",
     "evaluations": "step, name, sum, count",
 }
 BLOBS = frozenset({"advantages", "mask", "tokens", "sampler_log_probs", "support_ids", "support_offsets"})
@@ -141,7 +143,7 @@ _HINTS = {
     "SQLITE_FULL": "the disk is full: free some space, then resume; everything recorded before is intact.",
     "SQLITE_IOERR": "the disk is full, a file-size limit is reached, or the disk is failing: make room, then resume; "
     "everything recorded before is intact.",
-    "SQLITE_CANTOPEN": NO_RUN,
+    "SQLITE_CANTOPEN": "see that it exists and that you may read it.",
     "SQLITE_NOTADB": NO_RUN,
     "SQLITE_READONLY": "make the directory writable, or choose another one.",
     "SQLITE_BUSY": "another program has locked the file for long; close it, then resume.",

@@ -65,10 +65,10 @@ def summarise(run: RunReader) -> Summary:
     for name in names:
         course = [evaluation.metric for evaluation in run.evaluations() if evaluation.name == name]
         lines.append((name, _from_to(course[0], course[-1], "answers")))
-    failed, graded = run.failures()
-    if graded:
+    failed, drawn = run.failures()
+    if drawn:
         lines.append(
-            ("failures", f"{failed} of {graded} rollouts" + (" (no zero: they taught nothing)" if failed else ""))
+            ("failures", f"{failed} of {drawn} rollouts" + (" (no zero: they taught nothing)" if failed else ""))
         )
     kinds = [event.kind for event in run.events()]
     if kinds:
