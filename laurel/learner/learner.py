@@ -129,7 +129,8 @@ class Learner:
             `advantage_std` over all tokens with credit; `sampler_difference`, the distance between the log-probs
             that drew a token and the learner's, and `kl_sampler`, the estimate r - 1 - log r of KL(sampler, policy),
             both at the first pass, before any change; `greatest_log_ratio` and other maxima named `greatest_...`;
-            `scored_tokens`, `computed_tokens`, `microbatches` per update; `skipped_steps`, the fraction of
+            per update `distinct_tokens` of the batch, `computed_tokens` (those in forward passes that have a backward
+            pass, over all optimiser steps), `scored_tokens` and `microbatches`; `skipped_steps`, the fraction of
             optimiser steps without any gradient.
 
         Raises:
@@ -137,7 +138,7 @@ class Learner:
                 as they were before the optimiser step that failed; the message names the rollouts.
         """
         table = TokenTable.of(trees, credits)
-        metrics = advantage_metrics(credits)
+        metrics = {"distinct_tokens": Metric(float(table.offsets[-1]), 1.0), **advantage_metrics(credits)}
         taught = [index for index, credit in enumerate(credits) if self._teaches(credit)]
         if not taught:
             count = float(self._steps_per_update)

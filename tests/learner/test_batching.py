@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from learner_trees import batch, dialogue, fan, outcome, segment
 
@@ -39,6 +39,7 @@ def paths(tree: Tree, mask: BoolArray) -> list[list[int]]:
     return found
 
 
+@settings(deadline=None, max_examples=60)
 @given(marked_trees(), st.integers(1, 30))
 def test_pieces_score_each_marked_token_once_with_its_whole_path(marked: tuple[Tree, BoolArray], budget: int) -> None:
     tree, mask = marked
@@ -51,6 +52,7 @@ def test_pieces_score_each_marked_token_once_with_its_whole_path(marked: tuple[T
         assert len(part.mask) <= budget or len(part.tree.leaves) == 1
 
 
+@settings(deadline=None, max_examples=60)
 @given(marked_trees(), st.integers(1, 30))
 def test_the_tokens_of_one_rollout_stay_together(marked: tuple[Tree, BoolArray], budget: int) -> None:
     tree, mask = marked

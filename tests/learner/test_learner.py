@@ -208,6 +208,26 @@ def test_one_update_per_batch_has_ratios_of_exactly_one() -> None:
     assert all(tokens.reference_log_probs is None for tokens in seen)
 
 
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [({}, [True]), ({"epochs": 2}, [False, True, True]), ({"minibatches": 2}, [False, True, True])],
+)
+def test_only_several_updates_cost_a_pass_before_the_first(
+    step: dict[str, int], expected: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, algorithm = policy(torch.float32), grpo(**step)
+    with_gradient: list[bool] = []
+    score = made.token_scores
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        with_gradient.append(torch.is_grad_enabled())
+        return score(*arguments, **settings)
+
+    monkeypatch.setattr(made, "token_scores", counted)
+    Learner(made, algorithm, OptimiserSettings()).update(batch(), algorithm.credit(batch()), step=1)
+    assert with_gradient == expected
+
+
 def test_old_log_probs_stay_those_of_the_start_over_several_updates() -> None:
     algorithm, seen = recording(epochs=2, minibatches=2)
     trees = batch()
@@ -270,6 +290,7 @@ def test_a_step_without_gradient_is_skipped_and_changes_nothing(trees: list[Tree
     report = learner.update(trees, algorithm.credit(trees), step=2)
     assert report.skipped is not None and reason in report.skipped
     assert report.metrics["skipped_steps"].mean == 1
+    assert report.metrics["distinct_tokens"].mean == sum(len(tree.flat) for tree in trees)
     assert learner.version == 1
     assert all(torch.equal(value, before[name]) for name, value in made.trainable_parameters().items())
     assert all(torch.equal(value, moments[name]) for name, value in learner.state()[0].items())
@@ -360,7 +381,8 @@ def test_metrics_are_sums_over_tokens() -> None:
     assert metrics["learning_rate"].mean == pytest.approx(0.05)
     assert metrics["weights_changed"].mean > 0.9
     assert metrics["policy_version_lag"].mean == 0
-    assert metrics["computed_tokens"].mean >= sum(len(tree.flat) for tree in trees)
+    assert metrics["distinct_tokens"].mean == sum(len(tree.flat) for tree in trees)
+    assert metrics["computed_tokens"].mean == metrics["distinct_tokens"].mean
 
 
 def test_the_age_of_tokens_is_measured_in_optimiser_steps() -> None:
