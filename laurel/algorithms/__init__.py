@@ -12,25 +12,29 @@ from laurel.algorithms.algorithm import (
     TokenLoss,
 )
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, rloo
+from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.registry import METHODS, named, settings
 
-__all__ = [
-    "METHODS",
+__all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "Algorithm",
     "Credit",
     "CreditRule",
     "Demonstrated",
+    "METHODS",
     "Reduction",
     "Sampled",
     "Step",
     "TokenBatch",
     "TokenLoss",
+    "cispo",
     "clone",
     "dapo",
     "dr_grpo",
     "grpo",
+    "gspo",
     "named",
     "reinforce",
+    "reinforce_plus_plus",
     "rloo",
     "settings",
 ]

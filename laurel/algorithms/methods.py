@@ -7,6 +7,7 @@ An expectation over prompts q stands in front of every equation.
 from __future__ import annotations
 
 from laurel.algorithms.algorithm import Algorithm, Demonstrated, Sampled, Step
+from laurel.algorithms.terms import clip_term, regularised, regularisers, standard_term
 from laurel.credit import (
     EveryToken,
     LeaveOneOut,
@@ -21,14 +22,11 @@ from laurel.errors import ConfigurationError
 from laurel.objectives import (
     ClippedRatio,
     ConstantLength,
-    EntropyBonus,
-    KLPenalty,
     NegativeLogLikelihood,
     PolicyGradient,
     PromptMean,
     Reduction,
     SequenceMean,
-    TokenLoss,
     TokenMean,
 )
 
@@ -47,11 +45,11 @@ def reinforce(*, baseline: float = 0.0, kl: float = 0.0, kl_estimator: str = "k3
         name="reinforce",
         title="REINFORCE",
         paper="Williams 1992, Machine Learning 8:229",
-        equation=f"{SUMMED}(R(o_i) - {baseline:g}) log pi(o_it)" + _regularised(kl, kl_estimator, entropy),
+        equation=f"{SUMMED}(R(o_i) - {baseline:g}) log pi(o_it)" + regularised(kl, kl_estimator, entropy),
         source=Sampled(),
         credit=WholeReturn(baseline=baseline),
         objective=PolicyGradient(),
-        regularisers=_regularisers(kl, kl_estimator, entropy),
+        regularisers=regularisers(kl, kl_estimator, entropy),
         reduction=ConstantLength(1.0),
     )
 
@@ -67,11 +65,11 @@ def rloo(*, kl: float = 0.0, kl_estimator: str = "k3", entropy: float = 0.0) -> 
         name="rloo",
         title="REINFORCE leave-one-out",
         paper="Ahmadian et al. 2024, arXiv 2402.14740, equation 8",
-        equation=f"{SUMMED}(R(o_i) - mean_(j != i) R(o_j)) log pi(o_it)" + _regularised(kl, kl_estimator, entropy),
+        equation=f"{SUMMED}(R(o_i) - mean_(j != i) R(o_j)) log pi(o_it)" + regularised(kl, kl_estimator, entropy),
         source=Sampled(),
         credit=LeaveOneOut(),
         objective=PolicyGradient(),
-        regularisers=_regularisers(kl, kl_estimator, entropy),
+        regularisers=regularisers(kl, kl_estimator, entropy),
         reduction=ConstantLength(1.0),
         deviations="the paper subtracts beta log(pi/ref) from the return; here the penalty is off unless kl is set, "
         "and then it stands in the loss.",
@@ -105,12 +103,12 @@ def grpo(
         name="grpo",
         title="Group-relative policy optimisation",
         paper="Shao et al. 2024, arXiv 2402.03300, equation 3",
-        equation=f"1/N sum_i 1/|o_i| sum_t {_clip(clip, high)}, {_standard(ddof, epsilon)}"
-        + _regularised(kl, kl_estimator, entropy),
+        equation=f"1/N sum_i 1/|o_i| sum_t {clip_term(clip, high)}, {standard_term(ddof, epsilon)}"
+        + regularised(kl, kl_estimator, entropy),
         source=Sampled(),
         credit=Standardised(ddof=ddof, epsilon=epsilon),
         objective=ClippedRatio(clip, high),
-        regularisers=_regularisers(kl, kl_estimator, entropy),
+        regularisers=regularisers(kl, kl_estimator, entropy),
         reduction=SequenceMean(),
         step=Step(epochs, minibatches),
         deviations="kl defaults to 0 (the paper: 0.04); epsilon is added to the deviation (the paper: nothing); every "
@@ -143,12 +141,12 @@ def dr_grpo(
         name="dr_grpo",
         title="GRPO without its length and deviation biases",
         paper="Liu et al. 2025, arXiv 2503.20783",
-        equation=f"1/(N*{length:g}) sum_i sum_t {_clip(clip, high)}, A = R(o_i) - mean_j R(o_j)"
-        + _regularised(kl, kl_estimator, entropy),
+        equation=f"1/(N*{length:g}) sum_i sum_t {clip_term(clip, high)}, A = R(o_i) - mean_j R(o_j)"
+        + regularised(kl, kl_estimator, entropy),
         source=Sampled(),
         credit=SiblingMean(),
         objective=ClippedRatio(clip, high),
-        regularisers=_regularisers(kl, kl_estimator, entropy),
+        regularisers=regularisers(kl, kl_estimator, entropy),
         reduction=ConstantLength(length),
         step=Step(epochs, minibatches),
         deviations="none; its baseline holds the sample itself, so the gradient is (1 - 1/G) times the exact one.",
@@ -202,13 +200,13 @@ def dapo(
         title="Decoupled clip and dynamic sampling policy optimisation",
         paper="Yu et al. 2025, arXiv 2503.14476, equation 8",
         equation=average
-        + f"{_clip(clip, clip_high)}, {_standard(ddof, epsilon)}{shaping}"
+        + f"{clip_term(clip, clip_high)}, {standard_term(ddof, epsilon)}{shaping}"
         + (", groups with 0 < std only" if dynamic_sampling else "")
-        + _regularised(0.0, "k3", entropy),
+        + regularised(0.0, "k3", entropy),
         source=Sampled(discard_without_signal=dynamic_sampling, maximum_draws=maximum_draws if dynamic_sampling else 1),
         credit=Standardised(ddof=ddof, epsilon=epsilon, returns=returns),
         objective=ClippedRatio(clip, clip_high),
-        regularisers=_regularisers(0.0, "k3", entropy),
+        regularisers=regularisers(0.0, "k3", entropy),
         reduction=reduction,
         step=Step(epochs, minibatches),
         deviations="epsilon is added to the deviation; the overlong punishment is off unless a limit is given; "
@@ -227,28 +225,11 @@ def clone(*, epochs: int = 1, minibatches: int = 1, entropy: float = 0.0) -> Alg
         name="clone",
         title="Behaviour cloning",
         paper="Pomerleau 1991; Ross and Bagnell 2010",
-        equation="1/(sum_i |o_i|) sum_i sum_t log pi(o_it), o demonstrated" + _regularised(0.0, "k3", entropy),
+        equation="1/(sum_i |o_i|) sum_i sum_t log pi(o_it), o demonstrated" + regularised(0.0, "k3", entropy),
         source=Demonstrated(),
         credit=EveryToken(),
         objective=NegativeLogLikelihood(),
-        regularisers=_regularisers(0.0, "k3", entropy),
+        regularisers=regularisers(0.0, "k3", entropy),
         reduction=TokenMean(),
         step=Step(epochs, minibatches),
     )
-
-
-def _regularisers(kl: float, kl_estimator: str, entropy: float) -> tuple[TokenLoss, ...]:
-    penalty = KLPenalty(kl, kl_estimator)  # made even when off, so that a wrong setting never waits for kl > 0
-    return (*((penalty,) if kl else ()), *((EntropyBonus(entropy),) if entropy else ()))
-
-
-def _regularised(kl: float, kl_estimator: str, entropy: float) -> str:
-    return (f" - {kl:g} {kl_estimator}(pi, ref)" if kl else "") + (f" + {entropy:g} H(pi)" if entropy else "")
-
-
-def _clip(low: float, high: float) -> str:
-    return f"min(rho A, clip(rho, {1 - low:g}, {1 + high:g}) A), rho = pi(o_it)/old(o_it)"
-
-
-def _standard(ddof: int, epsilon: float) -> str:
-    return f"A = (R(o_i) - mean_j R(o_j)) / (std_j R(o_j) [ddof {ddof}] + {epsilon:g})"

@@ -9,10 +9,14 @@ from typing import Any
 
 from laurel.algorithms.algorithm import Algorithm
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, rloo
+from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.errors import ConfigurationError, unknown_key
 
 METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
-    {method.__name__: method for method in (clone, dapo, dr_grpo, grpo, reinforce, rloo)}
+    {
+        method.__name__: method
+        for method in (cispo, clone, dapo, dr_grpo, grpo, gspo, reinforce, reinforce_plus_plus, rloo)
+    }
 )
 
 

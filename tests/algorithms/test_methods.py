@@ -4,8 +4,29 @@ import dataclasses
 
 import pytest
 
-from laurel.algorithms import Demonstrated, Sampled, Step, clone, dapo, dr_grpo, grpo, reinforce, rloo
-from laurel.credit import LeaveOneOut, OverlongPenalty, SiblingMean, Standardised, TotalReward, WholeReturn
+from laurel.algorithms import (
+    Demonstrated,
+    Sampled,
+    Step,
+    cispo,
+    clone,
+    dapo,
+    dr_grpo,
+    grpo,
+    gspo,
+    reinforce,
+    reinforce_plus_plus,
+    rloo,
+)
+from laurel.credit import (
+    LeaveOneOut,
+    OverlongPenalty,
+    SiblingMean,
+    Standardised,
+    StepStandardised,
+    TotalReward,
+    WholeReturn,
+)
 from laurel.errors import ConfigurationError
 from laurel.objectives import (
     ClippedRatio,
@@ -15,7 +36,9 @@ from laurel.objectives import (
     PolicyGradient,
     PromptMean,
     SequenceMean,
+    SequenceRatio,
     TokenMean,
+    WeightedPolicyGradient,
 )
 
 
@@ -27,6 +50,10 @@ def test_methods_differ_by_the_lines_in_which_their_papers_differ():
     assert (dapo().objective, dapo().reduction) == (ClippedRatio(0.2, 0.28), TokenMean())
     assert dapo().source == Sampled(discard_without_signal=True, maximum_draws=4)
     assert clone().source == Demonstrated()
+    assert (gspo().credit, gspo().objective, gspo().reduction) == (Standardised(), SequenceRatio(), SequenceMean())
+    assert (cispo().objective, cispo().reduction) == (WeightedPolicyGradient(5.0), TokenMean())
+    assert reinforce_plus_plus().credit == StepStandardised()
+    assert reinforce_plus_plus(group_baseline=True).credit == StepStandardised(within_group=True)
 
 
 def test_settings_reach_their_part_and_the_equation():

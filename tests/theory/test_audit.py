@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from laurel.algorithms import clone, dapo, dr_grpo, grpo, reinforce, rloo
+from laurel.algorithms import cispo, clone, dapo, dr_grpo, grpo, gspo, reinforce, reinforce_plus_plus, rloo
 from laurel.credit import EveryToken, LeaveOneOut, SiblingMean, Standardised, WholeReturn
 from laurel.errors import ConfigurationError
 from laurel.objectives import ConstantLength, EntropyBonus, KLPenalty, PolicyGradient, TokenMean
@@ -108,6 +108,39 @@ def test_dapo_is_biased_as_derived(world):
 
     given = expected(world, dapo().credit, dapo().objective, dapo().reduction)
     np.testing.assert_allclose(given, paired(world, advantage), atol=1e-10)
+
+
+def test_on_policy_a_bound_on_the_ratio_changes_nothing(world):
+    # One step per batch: every ratio is 1, so GSPO is GRPO, and CISPO is DAPO without its sampling.
+    for bounded, plain in ((gspo(), grpo()), (cispo(), dapo())):
+        given = expected(world, bounded.credit, bounded.objective, bounded.reduction)
+        same = expected(world, plain.credit, plain.objective, plain.reduction)
+        np.testing.assert_allclose(given, same, atol=1e-10)
+
+
+@pytest.mark.parametrize("group_baseline", [False, True])
+def test_reinforce_plus_plus_is_biased_as_derived(world, group_baseline):
+    # Two samples, one prompt. Over their tokens the mean is m = (n R + n' R') / (n + n'), the squared deviation
+    # n n' (R - R')^2 / (n + n')^2: A = (R - R') n' / (n + n') over it = sign(R - R') sqrt(n' / n). Subtracting the
+    # sibling mean first changes nothing with a single prompt. Token mean: each token weighs 1 / (n + n'), two samples.
+    method = reinforce_plus_plus(group_baseline=group_baseline, epsilon=0.0)
+    given = expected(world, method.credit, method.objective, method.reduction)
+
+    def advantage(own: float, other: float, length: int, other_length: int) -> float:
+        return 2 / (length + other_length) * float(np.sign(own - other)) * np.sqrt(other_length / length)
+
+    np.testing.assert_allclose(given, paired(world, advantage), atol=1e-10)
+
+
+def test_one_scale_for_the_step_is_nearer_to_the_exact_direction_than_one_per_prompt():
+    world = single_turn(vocabulary=2, horizon=2, score=lambda answer: answer[0] + 0.2 * answer[1])
+    exact = return_gradient(world, example_logits(world))
+
+    def cosine(method) -> float:
+        given = expected(world, method.credit, PolicyGradient(), ConstantLength(), samples=2, prompts=2)
+        return float((given * exact).sum() / np.linalg.norm(given) / np.linalg.norm(exact))
+
+    assert cosine(grpo()) < cosine(reinforce_plus_plus(group_baseline=True)) < 1
 
 
 def test_figures_with_two_samples_on_the_example_world():
