@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learner_trees import VOCABULARY, batch, dialogue, fan, outcome, segment
+from learner_trees import VOCABULARY, batch, dialogue, fan, segment
 
 from laurel.algorithms import Algorithm, Credit, clone, dapo, dr_grpo, grpo, reinforce, rloo
 from laurel.credit import WholeReturn
@@ -499,11 +499,3 @@ def test_learning_raises_the_probability_of_what_was_rewarded() -> None:
         learner.update([tree], algorithm.credit([tree]), step)
     after = [log_probability(leaf) for leaf in (1, 2)]
     assert after[0] > before[0] and after[1] < before[1]
-
-
-def test_failed_outcomes_are_those_of_the_tree() -> None:
-    """Grading may fail after sampling: the learner sees the outcome, whatever the segments say."""
-    tree = fan("fan", [1.0, 0.0, 1.0], seed=4).with_outcomes({2: outcome(None)})
-    report = take([tree], reinforce()).report
-    kept = sum(len(tree.segments[leaf]) for leaf in (1, 3))
-    assert report.metrics["scored_tokens"].mean == kept
