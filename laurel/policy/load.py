@@ -57,7 +57,14 @@ def load(
     config = _configuration(name, options)
     check_architecture(name, config)
     tokenizer = _tokenizer(name, options)
-    return assemble(name, _model(name, config, _device(device), options), tokenizer, lora=lora)
+    policy = assemble(name, _model(name, config, _device(device), options), tokenizer, lora=lora)
+    policy.origin = {
+        "name": "load",
+        "name_or_directory": name,
+        "lora": None if lora is None else asdict(lora),
+        **({"revision": revision, "allow_remote_code": allow_remote_code} if revision else {}),
+    }
+    return policy
 
 
 def assemble(name: str, model: Any, tokenizer: Any, *, lora: LoraSettings | None = None) -> Policy:
