@@ -13,7 +13,17 @@ from laurel.errors import ConfigurationError, RewardError
 from laurel.metrics import Metric
 from laurel.rewards.messages import request
 from laurel.rewards.pool import Pool, Result
-from laurel.rewards.reward import Reward, Subject, evaluate, needs_rollout, run_here, runs_in_process, subject_of
+from laurel.rewards.reward import (
+    Reward,
+    Subject,
+    evaluate,
+    name_of,
+    needs_rollout,
+    run_here,
+    runs_in_process,
+    subject_of,
+    waits,
+)
 from laurel.rewards.verifiers import from_environment
 from laurel.tasks.task import Task
 from laurel.tree import Ending, Failed, Outcome, Rollout, Score, Tree
@@ -105,6 +115,11 @@ class Grader:
                 retries=self.settings.retries,
             )
             weakref.finalize(self, self._pool.close)
+        elif waits(self.reward):
+            raise ConfigurationError(
+                f"The reward {name_of(self.reward)} is asynchronous, but is to run in this process.",
+                hint="set workers above 0, and do not mark it in_process.",
+            )
 
     def __enter__(self) -> Self:
         return self

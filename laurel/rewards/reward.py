@@ -92,6 +92,14 @@ def needs_rollout(reward: Reward) -> bool:
     return any(map(needs_rollout, parts)) if parts is not None else subject_of(reward) == "rollout"
 
 
+def waits(reward: Reward) -> bool:
+    """Whether the reward, or a part of it, is an asynchronous function."""
+    parts = getattr(reward, "rewards", None)
+    if parts is not None:
+        return any(map(waits, parts))
+    return inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(type(reward).__call__)
+
+
 async def evaluate(reward: Reward, task: Task, subject: Subject) -> Score | Failed:
     """Call a reward and turn whatever happens into a score or a failure with its reason."""
     try:
@@ -104,7 +112,7 @@ async def evaluate(reward: Reward, task: Task, subject: Subject) -> Score | Fail
             if inspect.isawaitable(value):
                 value = await value
         return as_result(value)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Failed(reason_of(error))
 
 
@@ -135,21 +143,14 @@ def reason_of(error: BaseException) -> str:
 
 
 def run_here(coroutine: Coroutine[Any, Any, Score | Failed]) -> Score | Failed:
-    """Run a coroutine that never really waits, without an event loop: this works inside of a running one (a notebook).
-
-    Raises:
-        ConfigurationError: if it does wait.
-    """
+    """Run a coroutine that never waits, without an event loop: this works inside of a running one (a notebook)."""
     try:
-        waited_for = coroutine.send(None)
+        coroutine.send(None)
     except StopIteration as stop:
         result: Score | Failed = stop.value
         return result
     coroutine.close()
-    raise ConfigurationError(
-        f"A reward that runs in this process waits for {type(waited_for).__name__}.",
-        hint="asynchronous rewards run in worker processes: set workers above 0 and do not mark it in_process.",
-    )
+    return Failed("the reward waits for something, which it cannot in this process")
 
 
 def _shortened(reason: str) -> str:

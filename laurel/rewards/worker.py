@@ -74,6 +74,7 @@ def _run_child(reward: Reward, descriptor: int, timeout_seconds: float) -> None:
     code = 1
     try:
         os.setsid()
+        faulthandler.disable()  # a crash of the reward is reported as a failure, not as a crash of the run
         serve(reward, socket.socket(fileno=descriptor), timeout_seconds)
         code = 0
     finally:

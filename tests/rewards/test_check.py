@@ -1,0 +1,59 @@
+"""The check finds rewards that cannot tell right from wrong, and names the tasks."""
+
+import pytest
+
+from laurel.errors import RewardError
+from laurel.rewards import check_reward, exact_match, in_process, numeric_answer, weighted
+from laurel.tasks import Task
+
+TASKS = [Task("a", "1+1?", "2"), Task("b", "2+2?", "4"), Task("c", "4-2?", "2"), Task("d", "capital?", "Paris")]
+SUMS = TASKS[:3]
+
+
+def kinds(report):
+    return sorted((surprise.probe.task.id, surprise.probe.kind) for surprise in report.surprises)
+
+
+def test_a_sound_reward_passes():
+    report = check_reward(TASKS, exact_match())
+    assert report.passed and report.probes == {
+        "gold": 4,
+        "empty": 4,
+        "another task's gold": 4,
+        "a changed digit": 3,
+    }
+
+
+def test_a_reward_that_likes_everything_is_found():
+    report = check_reward(SUMS, in_process(lambda task, text: 1.0))
+    assert not report.passed
+    assert {kind for _, kind in kinds(report)} == {"empty", "another task's gold", "a changed digit"}
+
+
+def test_a_format_that_never_matches_is_found():
+    report = check_reward(SUMS, numeric_answer(marker="####"))
+    assert kinds(report) == [("a", "gold"), ("b", "gold"), ("c", "gold")]
+    assert "a: gold '2' scored 0, wanted 1" in str(report)
+    assert check_reward(SUMS, numeric_answer(marker="####"), gold="#### {reference}").passed
+
+
+def test_failures_are_listed_with_their_reason():
+    report = check_reward(TASKS, numeric_answer())
+    assert {task for task, _ in kinds(report)} == {"d"}
+    assert "holds no number: 'Paris'" in str(report)
+
+
+def test_full_marks_of_a_combination_are_its_positive_weights():
+    reward = weighted({"right": (exact_match(), 1.0), "again": (numeric_answer(), 0.5)})
+    assert check_reward(SUMS, reward).passed
+    assert not check_reward(SUMS, reward, full_marks=2.0).passed
+
+
+def test_long_reports_are_cut():
+    tasks = [Task(str(number), "q", str(number)) for number in range(30)]
+    assert "and 20 more" in str(check_reward(tasks, in_process(lambda task, text: 0.0)))
+
+
+def test_nothing_to_check_is_an_error():
+    with pytest.raises(RewardError, match="No task has a reference"):
+        check_reward([Task("a", "q")], exact_match())
