@@ -36,7 +36,7 @@ _MODULES = (
 )
 _METHODS = ("clone", "dapo", "dr_grpo", "grpo", "reinforce", "rloo")
 _NAMES = {
-    **{name: "laurel.algorithms" for name in _METHODS},
+    **dict.fromkeys(_METHODS, "laurel.algorithms"),
     "Algorithm": "laurel.algorithms",
     "Evaluation": "laurel.evaluate",
     "Failed": "laurel.tree",

@@ -113,7 +113,9 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
 def eval(
     model: Annotated[str, typer.Argument(help="A model directory, a hub name, or the directory of a run.")],
     tasks: Annotated[Path, typer.Option(help="A JSONL or Parquet file.")],
-    prompt: Annotated[str, typer.Option(help="Column of the prompt, or a template such as 'Q: {question}'.")] = "prompt",
+    prompt: Annotated[
+        str, typer.Option(help="Column of the prompt, or a template such as 'Q: {question}'.")
+    ] = "prompt",
     reference: Annotated[str, typer.Option(help="Column of the gold answer.")] = "reference",
     extract: Annotated[str | None, typer.Option(help="Text after which the gold answer stands.")] = None,
     reward: Annotated[str, typer.Option(help="A reward's name or package.module:function.")] = "exact_match",
@@ -125,18 +127,19 @@ def eval(
     output: Annotated[Path | None, typer.Option(help="Write every answer here, as JSONL.")] = None,
 ) -> None:
     """Score a model on a file of tasks, with a 95 % interval."""
-    from laurel import rewards, tasks as sources
+    from laurel import rewards
+    from laurel import tasks as sources
     from laurel.evaluate import evaluate, write_answers
-    from laurel.recipe import arguments, component
+    from laurel.recipe import arguments, component, policies
+    from laurel.restoring import policy_of_run
     from laurel.rollout import Limits, LocalSampler
     from laurel.runs import is_run
-    from laurel.store import policy_of_run
     from laurel.tree import Sampling
 
     source = "parquet" if tasks.suffix == ".parquet" else "jsonl"
     settings = {"path": str(tasks), "prompt": prompt, "reference": reference, "extract": extract}
     loaded = sources.SOURCES[source](**arguments("tasks", sources.SOURCES[source], settings))
-    policy = policy_of_run(Path(model)) if is_run(Path(model)) else component("policy", _policies(), model)
+    policy = policy_of_run(Path(model)) if is_run(Path(model)) else component("policy", policies(), model)
     sampler = LocalSampler(
         policy, Sampling(temperature=temperature), Limits(max_new_tokens=max_new_tokens), seed=seed
     )  # fmt: skip
@@ -144,7 +147,7 @@ def eval(
         result = evaluate(sampler, grader, loaded[:limit], samples=samples, name=tasks.stem)
     console.print(str(result), highlight=False)
     if output is not None:
-        write_answers(output, result)
+        write_answers(output, result, loaded.by_id)
         console.print(f"answers: {output}")
 
 
@@ -160,7 +163,7 @@ def show(run: RunArgument) -> None:
 @app.command()
 def export(run: RunArgument, directory: Annotated[Path, typer.Argument(help="Where the model is written.")]) -> None:
     """Write the run's newest weights as a directory that AutoModelForCausalLM.from_pretrained loads."""
-    from laurel.store import policy_of_run
+    from laurel.restoring import policy_of_run
 
     policy_of_run(run).export(directory)
     console.print(f"written: {directory}")

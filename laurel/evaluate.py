@@ -1,10 +1,12 @@
-"""One evaluator for training, checkpoints and `laurel eval`: the same sampling record, a mean and an honest interval."""
+"""One evaluator for training, checkpoints and `laurel eval`: one sampling record, a mean and an honest interval."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from laurel.metrics import Metric
 from laurel.rewards import Grader
 from laurel.rollout import Job, LocalSampler
 from laurel.tasks import Task
-from laurel.tree import FloatArray, Tree
+from laurel.tree import Failed, FloatArray, Tree
 
 # The 97.5 % quantile of the normal distribution: intervals cover 95 %.
 NORMAL_QUANTILE = 1.959963984540054
@@ -79,22 +81,55 @@ def evaluate(
     return Evaluation(name, mean, low, high, len(means), failed, tuple(trees))
 
 
+def write_answers(path: Path, evaluation: Evaluation, tasks: Mapping[str, Task]) -> None:
+    """Every answer of an evaluation as one JSON object per line: task, prompt, answer, reference, reward or failure."""
+    with path.open("w", encoding="utf-8") as file:
+        for tree in evaluation.trees:
+            for rollout in tree.rollouts:
+                outcome = rollout.outcome
+                score = None if outcome is None else outcome.score
+                row = {
+                    "task": tree.task_id,
+                    "prompt": tree.segments[0].text,
+                    "answer": rollout.text,
+                    "reference": tasks[tree.task_id].reference,
+                    "reward": None if outcome is None or outcome.failed else rollout.reward,
+                    "failure": score.reason if isinstance(score, Failed) else None,
+                    "stop_reason": None if outcome is None else outcome.stop_reason,
+                }
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def interval_text(metric: Metric) -> str:
+    """A share of right answers with its Wilson interval: "97.3 % [95.2, 98.5]"."""
+    mean, low, high = wilson(metric.sum, metric.count)
+    return f"{mean:6.1%} [{low:.1%}, {high:.1%}] of {metric.count:.0f}"
+
+
+def wilson(right: float, count: float) -> tuple[float, float, float]:
+    """Mean and 95 % score interval of `right` successes in `count` trials (Wilson 1927).
+
+    It stays inside of [0, 1] and is honest at 0 and 1, where mean +- 1.96 standard errors has no width.
+    """
+    mean = right / count
+    squared = NORMAL_QUANTILE**2
+    centre = (mean + squared / (2 * count)) / (1 + squared / count)
+    spread = math.sqrt(mean * (1 - mean) / count + squared / (4 * count**2))
+    half = NORMAL_QUANTILE / (1 + squared / count) * spread
+    return mean, max(0.0, centre - half), min(1.0, centre + half)
+
+
 def interval(values: FloatArray) -> tuple[float, float, float]:
     """Mean and 95 % interval of independent values, one per task.
 
-    Wilson's score interval where all values are 0 or 1 (Wilson 1927: it stays inside [0, 1] and is honest at 0 and 1),
-    else a percentile bootstrap over tasks with a fixed seed.
+    `wilson` where all values are 0 or 1, else a percentile bootstrap over tasks with a fixed seed.
     """
     count = len(values)
     if count == 0:
         return math.nan, math.nan, math.nan
-    mean = float(values.mean())
     if np.isin(values, (0.0, 1.0)).all():
-        squared = NORMAL_QUANTILE**2
-        centre = (mean + squared / (2 * count)) / (1 + squared / count)
-        spread = math.sqrt(mean * (1 - mean) / count + squared / (4 * count**2))
-        half = NORMAL_QUANTILE / (1 + squared / count) * spread
-        return mean, max(0.0, centre - half), min(1.0, centre + half)
+        return wilson(float(values.sum()), count)
+    mean = float(values.mean())
     draws = np.random.default_rng(0).integers(0, count, (BOOTSTRAP_RESAMPLES, count))
     low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
     return mean, float(low), float(high)

@@ -158,7 +158,9 @@ def _estimate(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mapp
     microbatch = min(settings["tokens_per_microbatch"] or batch.distinct_tokens, batch.distinct_tokens)
     per_token = layers * (HIDDEN_SIZED_ACTIVATIONS * width + INNER_SIZED_ACTIVATIONS * inner) * size
     live = min(batch.rollouts, settings["max_live_rows"])
-    cache = 2 * layers * policy.key_value_width * size * (batch.prompts * batch.prompt_tokens + live * batch.answer_tokens)
+    cache = (
+        2 * layers * policy.key_value_width * size * (batch.prompts * batch.prompt_tokens + live * batch.answer_tokens)
+    )
     parts = {
         "weights": weights * size,
         "gradients, moments and masters": trained * (4 + 8 + (4 if size < 4 else 0)),

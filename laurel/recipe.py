@@ -120,21 +120,29 @@ def component(kind: str, registry: Mapping[str, Callable[..., Any]], value: Any)
             return factory(**arguments(f"{kind} {name}", factory, settings))
         raise unknown_key(kind, str(name), registry)
     if name == "weighted" and isinstance(settings.get("parts"), Mapping):
-        parts = {key: (component(kind, registry, reward), weight) for key, (reward, weight) in settings["parts"].items()}
+        parts = {
+            key: (component(kind, registry, reward), weight) for key, (reward, weight) in settings["parts"].items()
+        }
         settings["parts"] = parts
     return registry[name](**arguments(f"{kind} '{name}'", registry[name], settings))
 
 
+def policies() -> dict[str, Callable[..., Any]]:
+    """What builds a policy, by name."""
+    from laurel import policy
+
+    return {"load": policy.load, "tiny": policy.tiny}
+
+
 def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
-    from laurel import algorithms, environments, policy, rewards, tasks
+    from laurel import algorithms, environments, rewards, tasks
 
     sources = tasks.SOURCES
     return {
-        "policy": {"load": policy.load, "tiny": policy.tiny},
+        "policy": policies(),
         "tasks": sources,
         "held_out": sources,
         "reward": rewards.REWARDS,
-        "held_out_reward": rewards.REWARDS,
         "environment": environments.ENVIRONMENTS,
         "algorithm": algorithms.METHODS,
     }

@@ -12,7 +12,7 @@ from laurel.policy import Policy, Reference
 from laurel.progress import ProgressView
 from laurel.rewards import Grader
 from laurel.rollout import LocalSampler
-from laurel.runs import Run
+from laurel.runs import Run, Trackers
 from laurel.tasks import Cursor, TaskSet
 
 
@@ -29,12 +29,13 @@ class Session:
     learner: Learner
     gather: Gather
     cursor: Cursor
-    sampler: LocalSampler
+    evaluation_sampler: LocalSampler
     grader: Grader | None
     environment: Environment | None
     held_out: TaskSet | None
     evaluation_samples: int
     run: Run
+    trackers: Trackers
     progress: ProgressView
 
     def evaluate(self, step: int) -> Evaluation | None:
@@ -42,7 +43,7 @@ class Session:
         if self.held_out is None or self.grader is None:
             return None
         evaluation = evaluate(
-            self.sampler,
+            self.evaluation_sampler,
             self.grader,
             self.held_out,
             environment=self.environment,
@@ -51,6 +52,7 @@ class Session:
             policy_version=self.learner.version,
         )
         self.run.record_evaluation(step, evaluation.name, evaluation.metric, evaluation.trees)
+        self.trackers.log(step, {evaluation.name: evaluation.metric})
         self.progress.evaluated(step, evaluation)
         return evaluation
 

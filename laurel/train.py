@@ -18,7 +18,7 @@ from laurel.policy import Policy, load
 from laurel.progress import ProgressView, Silent
 from laurel.rewards import Grader, GradingSettings, Reward
 from laurel.rollout import Limits, LocalSampler
-from laurel.runs import Run, Trackers, open_run, open_trackers, phase
+from laurel.runs import Run, open_run, open_trackers, phase
 from laurel.session import Session
 from laurel.tasks import TaskSet, check_leak
 from laurel.tree import Sampling
@@ -40,6 +40,7 @@ def train(
     prompts_per_step: int = 8,
     samples_per_prompt: int | None = None,
     sampling: Sampling | None = None,
+    evaluation_sampling: Sampling | None = None,
     limits: Limits | None = None,
     optimiser: OptimiserSettings | None = None,
     grading: GradingSettings | None = None,
@@ -67,6 +68,7 @@ def train(
         steps: batches of experience to learn from.
         prompts_per_step, samples_per_prompt: the batch (default 8 samples; a demonstration is one).
         sampling, limits: the distribution that answers are drawn from, and their budgets.
+        evaluation_sampling: the distribution for held-out tasks; None: the same as in training.
         optimiser: learning rate, clipping, schedule.
         grading: deadlines, retries and the failure budget of the reward.
         evaluate_every: evaluate after this many steps, beside the first and the last; None: only those two.
@@ -84,17 +86,18 @@ def train(
         ConfigurationError: before anything starts, if the parts do not fit together.
         RewardError: if too many rollouts could not be graded; the run can be resumed.
     """
-    configuration = describe(locals(), leave_out=("run", "resume", "trackers", "progress"))
     _check_parts(algorithm, tasks, reward, environment, held_out, samples_per_prompt)
     if isinstance(policy, str):
         policy = load(policy)
+    configuration = describe(locals(), leave_out=("run", "resume", "trackers", "progress"))
     shown = progress or Silent()
     with ExitStack() as stack:
         store = stack.enter_context(open_run(run, configuration, resume=resume, may_differ=MAY_DIFFER))
         tracked = stack.enter_context(open_trackers(trackers, store))
-        sampler = LocalSampler(
-            policy, sampling or Sampling(), limits or Limits(), max_live_rows=max_live_rows, seed=seed
-        )
+        drawn = sampling or Sampling()
+        budgets = limits or Limits()
+        sampler = LocalSampler(policy, drawn, budgets, max_live_rows=max_live_rows, seed=seed)
+        judged = LocalSampler(policy, evaluation_sampling or drawn, budgets, max_live_rows=max_live_rows, seed=seed)
         grader = None
         if reward is not None or environment is not None:
             grader = stack.enter_context(Grader(reward, grading or GradingSettings()))
@@ -116,15 +119,15 @@ def train(
             samples = samples_per_prompt or SAMPLES_PER_PROMPT
             gather = SampledExperience(algorithm, sampler, grader, environment, cursor, prompts_per_step, samples)
         session = Session(
-            policy, reference, learner, gather, cursor, sampler, grader, environment, held_out, evaluation_samples,
-            store, shown,
+            policy, reference, learner, gather, cursor, judged, grader, environment, held_out, evaluation_samples,
+            store, tracked, shown,
         )  # fmt: skip
         stack.enter_context(shown.of(algorithm.name, steps))
-        _loop(session, tracked, steps, evaluate_every or steps, checkpoint_every)
+        _loop(session, steps, evaluate_every or steps, checkpoint_every)
     return store
 
 
-def _loop(session: Session, trackers: Trackers, steps: int, evaluate_every: int, checkpoint_every: int) -> None:
+def _loop(session: Session, steps: int, evaluate_every: int, checkpoint_every: int) -> None:
     run, learner = session.run, session.learner
     done = session.restore()
     if done == 0:
@@ -148,7 +151,7 @@ def _loop(session: Session, trackers: Trackers, steps: int, evaluate_every: int,
             discarded=experience.discarded,
             events=events,
         )
-        trackers.log(step, metrics, timings)
+        session.trackers.log(step, metrics, timings)
         session.progress.step(step, metrics, timings)
         if step % evaluate_every == 0 or step == steps:
             session.evaluate(step)

@@ -116,7 +116,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Support:
-    """The tokens that truncation kept at each position of a segment (ragged): row t is `ids[offsets[t]:offsets[t+1]]`."""
+    """The tokens that truncation kept at each position of a segment; row t is `ids[offsets[t]:offsets[t + 1]]`."""
 
     ids: IntArray
     offsets: IntArray

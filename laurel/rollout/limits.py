@@ -26,7 +26,7 @@ class Limits:
             segment's text is cut before the string.
     """
 
-    max_new_tokens: int
+    max_new_tokens: int = 256
     max_turns: int = 1
     max_path_tokens: int | None = None
     timeout_seconds: float | None = None
