@@ -109,6 +109,8 @@ class PrefixGroup:
         rows: [rows] the rows that this group serves; None: all, in order.
         width: cells per prompt.
         length: of the longest prompt in the range.
+        absent: [rows] bool, rows that stand here only to keep the shape: they continue no prompt, their cell is
+            another row's, and nothing is mixed into them.
     """
 
     block: PrefixBlock
@@ -119,6 +121,7 @@ class PrefixGroup:
     rows: torch.Tensor | None
     width: int
     length: int
+    absent: torch.Tensor | None = None
 
     @classmethod
     def of(cls, block: PrefixBlock, nodes: IntArray, rows: IntArray, total: int, device: torch.device) -> PrefixGroup:
@@ -147,7 +150,8 @@ class PrefixGroup:
     def mix(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
         """[rows, K, Q, Dv] sums of prefix values, from weights [B, K, Q, P]."""
         values = self.block.values[layer][self.first : self.last, :, : self.length].flatten(0, 1)
-        return self._from_grid(torch.bmm(self._to_grid(weights), values), weights.shape[1], weights.shape[2])
+        mixed = self._from_grid(torch.bmm(self._to_grid(weights), values), weights.shape[1], weights.shape[2])
+        return mixed if self.absent is None else mixed.masked_fill(self.absent[:, None, None, None], 0)
 
     def _to_grid(self, rows: torch.Tensor) -> torch.Tensor:
         """[B, K, Q, X] by row to [prompts * K, width * Q, X]."""

@@ -39,7 +39,8 @@ def uniforms(keys: IntArray, positions: IntArray) -> FloatArray:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(_MIX_1)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(_MIX_2)
     z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(12)).astype(np.float64) * 2.0**-52 + 2.0**-53
+    numbers: FloatArray = (z >> np.uint64(12)).astype(np.float64) * 2.0**-52 + 2.0**-53
+    return numbers
 
 
 def torch_uniforms(keys: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

@@ -11,15 +11,18 @@ import torch
 from laurel.errors import SamplingError
 from laurel.policy import Policy
 from laurel.rollout.cache import PrefixBlock, PrefixGroup, RowCache
-from laurel.rollout.distribution import draw
+from laurel.rollout.distribution import Drawn, draw
 from laurel.rollout.draws import uniforms
 from laurel.rollout.plans import DecodePlan, ExtendPlan, Places, RowAttention, prompt_plan
 from laurel.rollout.rows import Rows
+from laurel.rollout.static import StaticStep
 from laurel.tree import Float32Array, IntArray, Sampling
 
 # A prefix up to this long is copied into its rows: one attention over rows is then cheaper than two.
 # Measured on two cores with 4 layers of 4 heads of 64: equal near 40 tokens.
 COPIED_PREFIX_TOKENS = 32
+
+_ARENA = 0  # the block that a static step reads
 
 
 @dataclass(eq=False)
@@ -45,15 +48,21 @@ class Draws:
 class Engine:
     """Runs a policy's own parameters over rows and their caches."""
 
-    def __init__(self, policy: Policy, sampling: Sampling, rows: Rows) -> None:
+    def __init__(self, policy: Policy, sampling: Sampling, rows: Rows, static: StaticStep | None = None) -> None:
         self.policy = policy
         self.sampling = sampling
         self.rows = rows
-        self.cache = RowCache(rows.slots)
-        self.blocks: dict[int, PrefixBlock] = {}
+        self.static = static
+        self.cache = RowCache(rows.slots) if static is None else static.cache
+        self.blocks: dict[int, PrefixBlock] = {} if static is None else {_ARENA: static.arena}
         self._homes: dict[int, list[Prompted]] = {}
         self._groups: list[PrefixGroup] | None = None
-        self._made = 0
+        self._made = _ARENA + 1
+
+    @property
+    def prompt_room(self) -> int | None:
+        """How many more prompts can be held; None: any number."""
+        return None if self.static is None else self.static.arena.room
 
     def compute_prompts(self, prompts: Sequence[IntArray]) -> list[Prompted]:
         """One packed forward pass over whole prompts."""
@@ -72,6 +81,8 @@ class Engine:
         ]
         for each in prompted:
             self._homes.setdefault(each.block, []).append(each)
+        if self.static is not None:
+            self._move_to_arena(prompted, self.static)
         return prompted
 
     def admit(self, prompt: Prompted, count: int) -> IntArray:
@@ -90,12 +101,26 @@ class Engine:
         self._groups = None
         return np.arange(slots.start, slots.stop)
 
-    def decode(self) -> torch.Tensor:
-        """Compute the pending token of every live row; returns the logits [B, V] after them."""
+    def step(self) -> Draws:
+        """Compute the pending token of every live row, and draw the next one."""
+        rows, live = self.rows, self.rows.live
+        longest = int(rows.own[:live].max())
+        self.cache.reserve(longest + 1, longest, live)
+        if self.static is None:
+            return self.draw(self._decode(longest), np.arange(live))
+        if self._groups is None:
+            self.static.place_rows(rows)
+            self._groups = []
+        drawn = self.static.run(rows)
+        rows.own[:live] += 1
+        kept = None if drawn.kept is None else drawn.kept[:live]
+        return _checked(Drawn(drawn.tokens[:live], drawn.log_probs[:live], kept))
+
+    def _decode(self, longest: int) -> torch.Tensor:
+        """The logits [B, V] after the pending tokens."""
         rows, live = self.rows, self.rows.live
         own = rows.own[:live]
-        longest, shortest = int(own.max()), int(own.min())
-        self.cache.reserve(longest + 1, longest, live)
+        shortest = int(own.min())
         positions = self._tensor(rows.path[:live, None] - 1)
         attention = self._attention(np.arange(live), positions, longest + 1, same=longest == shortest)
         plan = DecodePlan(self.cache, attention, self._tensor(own), longest if longest == shortest else None)
@@ -134,15 +159,7 @@ class Engine:
         """Draw the next token of some rows from their logits [B, V]."""
         numbers = uniforms(self.rows.key[slots], self.rows.path[slots])
         drawn = draw(logits, self.sampling, torch.from_numpy(numbers).to(logits.device))
-        tokens, log_probs = drawn.tokens.cpu().numpy(), drawn.log_probs.cpu().numpy()
-        if not np.isfinite(log_probs).all():
-            raise SamplingError(
-                "The model's logits are not finite, so nothing can be drawn.",
-                hint="load the last good checkpoint, and lower the learning rate.",
-            )
-        if drawn.kept is None:
-            return Draws(tokens, log_probs, None, None)
-        return Draws(tokens, log_probs, drawn.kept.sum(dim=1).cpu().numpy(), drawn.kept.nonzero()[:, 1].cpu().numpy())
+        return _checked(drawn)
 
     def release(self, slots: IntArray) -> None:
         """Give the slots of finished rows back."""
@@ -154,6 +171,9 @@ class Engine:
         """Drop a prompt that no row needs any more; its storage goes once half of its block is unused."""
         staying = self._homes[prompt.block]
         staying.remove(prompt)
+        if self.static is not None and prompt.block == _ARENA:
+            self.static.arena.give_back(prompt.node)
+            return
         if not staying:
             del self.blocks[prompt.block], self._homes[prompt.block]
         elif 2 * len(staying) <= len(self.blocks[prompt.block].lengths):
@@ -165,9 +185,21 @@ class Engine:
             for node, each in enumerate(staying):
                 each.node = node
 
+    def _move_to_arena(self, prompts: Sequence[Prompted], static: StaticStep) -> None:
+        """Put prefixes that are shared where a captured step looks for them."""
+        for prompt in prompts:
+            if prompt.length <= COPIED_PREFIX_TOKENS:
+                continue
+            before = prompt.block
+            prompt.block, prompt.node = _ARENA, static.arena.take(self.blocks[before], prompt.node)
+            self._homes[before].remove(prompt)
+            self._homes.setdefault(_ARENA, []).append(prompt)
+            if not self._homes[before]:
+                del self.blocks[before], self._homes[before]
+
     def _attention(self, slots: IntArray, queries: torch.Tensor, own: int, *, same: bool) -> RowAttention:
         """What `slots` see; the grouping of all live rows is kept until the rows change."""
-        everyone = len(slots) == self.rows.live and queries.shape[1] == 1
+        everyone = self.static is None and len(slots) == self.rows.live and queries.shape[1] == 1
         groups = self._groups if everyone and self._groups is not None else self._grouped(slots)
         if everyone:
             self._groups = groups
@@ -187,3 +219,16 @@ class Engine:
     def _tensor(self, array: IntArray) -> torch.Tensor:
         # A copy on the CPU too: the arrays go on changing while tensors made of them are in use.
         return torch.tensor(array, device=self.policy.device)
+
+
+def _checked(drawn: Drawn) -> Draws:
+    """Bring what was drawn to the host."""
+    tokens, log_probs = drawn.tokens.cpu().numpy(), drawn.log_probs.cpu().numpy()
+    if not np.isfinite(log_probs).all():
+        raise SamplingError(
+            "The model's logits are not finite, so nothing can be drawn.",
+            hint="load the last good checkpoint, and lower the learning rate.",
+        )
+    if drawn.kept is None:
+        return Draws(tokens, log_probs, None, None)
+    return Draws(tokens, log_probs, drawn.kept.sum(dim=1).cpu().numpy(), drawn.kept.nonzero()[:, 1].cpu().numpy())

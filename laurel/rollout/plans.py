@@ -210,7 +210,9 @@ def prompt_plan(lengths: IntArray, device: torch.device) -> tuple[PromptPlan, li
     order = np.argsort(lengths, kind="stable")
     starts = np.cumsum(lengths) - lengths
     homes: list[tuple[int, int]] = [(0, 0)] * len(lengths)
-    blocks, padded, kept = [], [], []
+    blocks: list[PrefixBlock] = []
+    padded: list[torch.Tensor] = []
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
     for members in _similar(order, lengths):
         width = int(lengths[members].max())
         places = np.arange(width)

@@ -10,9 +10,11 @@ import torch
 from laurel.errors import PolicyError, SamplingError
 from laurel.policy import Policy
 from laurel.rollout.draws import rollout_key
+from laurel.rollout.engine import COPIED_PREFIX_TOKENS
 from laurel.rollout.limits import Job, Limits
 from laurel.rollout.records import Record, grow, with_supports
 from laurel.rollout.scheduler import Scheduler, Trunk
+from laurel.rollout.static import StaticShapes, StaticStep
 from laurel.tasks.task import Prompt
 from laurel.tree import IntArray, Sampling, Segment, Source, Tree
 
@@ -31,10 +33,18 @@ class LocalSampler:
         limits: the budgets.
         max_live_rows: most rollouts that are drawn at the same time; others wait.
         seed: the run's seed.
+        static: decode in fixed shapes (on CUDA as one captured graph); None: where the policy is on CUDA.
     """
 
     def __init__(
-        self, policy: Policy, sampling: Sampling, limits: Limits, *, max_live_rows: int = 256, seed: int
+        self,
+        policy: Policy,
+        sampling: Sampling,
+        limits: Limits,
+        *,
+        max_live_rows: int = 256,
+        seed: int,
+        static: bool | None = None,
     ) -> None:
         if max_live_rows < 1:
             raise SamplingError(f"max_live_rows must be at least 1, got {max_live_rows}.", hint="256 is a good start.")
@@ -43,6 +53,8 @@ class LocalSampler:
         self.limits = limits
         self.max_live_rows = max_live_rows
         self.seed = seed
+        self._is_static = policy.device.type == "cuda" if static is None else static
+        self._static: StaticStep | None = None
 
     @property
     def path_limit(self) -> int:
@@ -129,9 +141,23 @@ class LocalSampler:
             path_limit=self.path_limit,
             max_live_rows=self.max_live_rows,
             policy_version=policy_version,
+            static=self._static_step(trunks, records) if self._is_static else None,
         )
         scheduler.run()
         with_supports(records, scheduler.supports)
+
+    def _static_step(self, trunks: Sequence[Trunk], records: Sequence[Record]) -> StaticStep:
+        """The step of the last call, where its shapes are enough; its captured graph goes on serving."""
+        lengths = np.array([len(trunk.tokens) for trunk in trunks])
+        samples = np.bincount([record.trunk for record in records], minlength=len(trunks))
+        shared = lengths > COPIED_PREFIX_TOKENS
+        shapes = StaticShapes.of(min(self.max_live_rows, len(records)), lengths[shared], samples[shared])
+        if self._static is not None:
+            shapes = shapes.cover(self._static.shapes)
+        if self._static is None or self._static.shapes != shapes:
+            self._static = StaticStep(self.policy, self.sampling, shapes)
+        self._static.arena.clear()
+        return self._static
 
     def _record(self, name: str, trunk: int, earlier: IntArray = _NOTHING, said: str = "") -> Record:
         return Record(name, rollout_key(self.seed, name), trunk, earlier=earlier, said=said)

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 
 from laurel.policy import Policy
-from laurel.rollout.engine import Engine, Prompted
+from laurel.rollout.engine import Draws, Engine, Prompted
 from laurel.rollout.limits import Limits
 from laurel.rollout.records import Record, SupportLog, drawn_segment
 from laurel.rollout.rows import Rows
+from laurel.rollout.static import StaticStep
 from laurel.rollout.stopping import EndTokens, Stop, StopStrings
 from laurel.tree import Ending, IntArray, Outcome, Sampling, Segment, Source
 
@@ -52,6 +53,7 @@ class Scheduler:
         path_limit: int,
         max_live_rows: int,
         policy_version: int,
+        static: StaticStep | None = None,
     ) -> None:
         self.policy = policy
         self.sampling = sampling
@@ -62,8 +64,9 @@ class Scheduler:
         self.policy_version = policy_version
         self.supports = SupportLog()
         self._waiting = deque(index for index, record in enumerate(records) if record.outcome is None)
-        self._rows = Rows(max(1, min(max_live_rows, len(self._waiting))))
-        self._engine = Engine(policy, sampling, self._rows)
+        slots = max(1, min(max_live_rows, len(self._waiting))) if static is None else static.shapes.rows
+        self._rows = Rows(slots)
+        self._engine = Engine(policy, sampling, self._rows, static)
         self._prompted: dict[int, Prompted] = {}
         self._left = np.bincount([records[index].trunk for index in self._waiting], minlength=len(trunks))
         self._ends = EndTokens(policy.end_ids, policy.vocabulary_size)
@@ -80,8 +83,7 @@ class Scheduler:
             while self._waiting and self._rows.live < self._rows.slots:
                 self._admit()
             if self._rows.live:
-                logits = self._engine.decode()
-                self._settle(*self._draw(np.arange(self._rows.live), logits))
+                self._settle(*self._take(np.arange(self._rows.live), self._engine.step()))
 
     def _admit(self) -> None:
         """Let waiting rollouts into the free slots, and draw their first tokens."""
@@ -100,14 +102,14 @@ class Scheduler:
             logits.append(prompted.logits.expand(len(own), -1))
         entered = np.concatenate(slots)
         self._begin_turn(entered)
-        self._settle(*self._draw(entered, torch.cat(logits)))
+        self._settle(*self._take(entered, self._engine.draw(torch.cat(logits), entered)))
 
     def _compute_prompts(self, first: int) -> None:
         """Compute the prompt of trunk `first`, and as many after it as go into one forward pass."""
         chosen, tokens = [first], len(self.trunks[first].tokens)
         for trunk in range(first + 1, len(self.trunks)):
             tokens += len(self.trunks[trunk].tokens)
-            if tokens > PROMPT_TOKENS_AT_ONCE:
+            if tokens > PROMPT_TOKENS_AT_ONCE or len(chosen) == self._engine.prompt_room:
                 break
             if self._left[trunk]:
                 chosen.append(trunk)
@@ -123,9 +125,9 @@ class Scheduler:
         rows.allowed[slots] = np.minimum(turn, path)
         rows.cut[slots] = np.where(turn <= path, Stop.LENGTH, Stop.PATH_LENGTH)
 
-    def _draw(self, slots: IntArray, logits: torch.Tensor) -> tuple[IntArray, IntArray]:
-        """Draw one token for each of `slots`; returns the slots whose turn is over, and why."""
-        rows, drawn = self._rows, self._engine.draw(logits, slots)
+    def _take(self, slots: IntArray, drawn: Draws) -> tuple[IntArray, IntArray]:
+        """Keep one drawn token for each of `slots`; returns the slots whose turn is over, and why."""
+        rows = self._rows
         rows.record(slots, drawn.tokens, drawn.log_probs)
         if drawn.counts is not None and drawn.kept is not None:
             self.supports.add(rows.rollout[slots], drawn.counts, drawn.kept)
@@ -155,7 +157,7 @@ class Scheduler:
             together = np.array(going)
             logits = self._engine.extend(together, answers)
             self._begin_turn(together)
-            slots, stops = self._draw(together, logits)
+            slots, stops = self._take(together, self._engine.draw(logits, together))
         if gone:
             self._leave(np.array(gone))
 

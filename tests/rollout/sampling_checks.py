@@ -54,8 +54,9 @@ def collect(
     sampling: Sampling | None = None,
     rows: int = 64,
     seed: int = 0,
+    static: bool | None = None,
     **limits: object,
 ) -> list[Tree]:
     bounds = Limits(max_new_tokens=max_new_tokens, **limits)  # type: ignore[arg-type]
-    sampler = LocalSampler(policy, sampling or Sampling(), bounds, max_live_rows=rows, seed=seed)
+    sampler = LocalSampler(policy, sampling or Sampling(), bounds, max_live_rows=rows, seed=seed, static=static)
     return sampler.collect(asked, policy_version=7)

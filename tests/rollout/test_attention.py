@@ -60,4 +60,6 @@ def test_windows_caps_and_grouped_queries(make: object, window: int) -> None:
     ]
     trees = collect(policy, asked, max_turns=4, max_new_tokens=16, stop_strings=("c", "g"))
     assert score_difference(policy, trees) < 1e-5
-    same_draws(collect(policy, asked, max_turns=4, max_new_tokens=16, stop_strings=("c", "g"), rows=3), trees)
+    for options in ({"rows": 3}, {"static": True}):
+        again = collect(policy, asked, max_turns=4, max_new_tokens=16, stop_strings=("c", "g"), **options)
+        same_draws(again, trees)

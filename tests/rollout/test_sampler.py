@@ -123,7 +123,7 @@ def test_budgets_truncate_and_never_terminate(policy: Policy) -> None:
 
 
 def test_a_prompt_without_room_names_its_task(policy: Policy) -> None:
-    with pytest.raises(SamplingError, match="task0.*160"):
+    with pytest.raises(SamplingError, match=r"task0.*160"):
         collect(policy, jobs(["a" * 160], 1))
     with pytest.raises(SamplingError, match="'x'"):
         collect(policy, [Job("x", Task("t", "a"), 1), Job("x", Task("t", "a"), 1)])

@@ -126,7 +126,7 @@ def test_turn_and_path_budgets(policy: Policy) -> None:
 def test_a_cut_turn_is_truncated_although_the_environment_would_have_ended(policy: Policy) -> None:
     trees = play(policy, SingleTurn(), samples=20, max_new_tokens=3, stop_strings=())
     reasons = set()
-    for rollout in outcomes([tree for tree in trees]).values():
+    for rollout in outcomes(trees).values():
         assert rollout.outcome is not None
         reasons.add((rollout.outcome.ending, rollout.outcome.stop_reason))
     assert reasons == {(Ending.TRUNCATED, "length"), (Ending.TERMINATED, "environment")}
