@@ -4,11 +4,13 @@ from laurel.credit.credit import Credit, CreditRule
 from laurel.credit.critic import CriticRule, GeneralisedAdvantage, TurnAdvantage, VTrace
 from laurel.credit.fans import branch_advantages, rollout_shares, segment_values
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
+from laurel.credit.retrace import retrace
 from laurel.credit.returns import OverlongPenalty, Returns, TotalReward, policy_lengths
 from laurel.credit.rules import (
     EveryToken,
     GreedyBaseline,
     LeaveOneOut,
+    RewardToGo,
     SiblingMean,
     Standardised,
     StepStandardised,
@@ -29,6 +31,7 @@ __all__ = [
     "LeaveOneOut",
     "OverlongPenalty",
     "Returns",
+    "RewardToGo",
     "SiblingMean",
     "Standardised",
     "StepStandardised",
@@ -39,6 +42,7 @@ __all__ = [
     "branch_advantages",
     "leave_one_out",
     "policy_lengths",
+    "retrace",
     "rollout_shares",
     "segment_values",
     "sibling_mean",

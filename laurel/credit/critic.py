@@ -12,7 +12,7 @@ from laurel.credit.credit import Credit
 from laurel.credit.fans import live_segments
 from laurel.credit.returns import Returns, TotalReward
 from laurel.credit.standardise import standardise_step
-from laurel.credit.temporal import temporal_differences
+from laurel.credit.temporal import check_fractions, temporal_differences
 from laurel.credit.turns import turn_targets
 from laurel.errors import ConfigurationError
 from laurel.tree import BoolArray, FloatArray, Tree
@@ -162,14 +162,3 @@ def policy_mask(tree: Tree, returns: FloatArray) -> BoolArray:
     """The policy tokens below which a rollout has a return, [T]."""
     mask: BoolArray = tree.flat.policy & live_segments(tree, ~np.isnan(returns))[tree.flat.segment]
     return mask
-
-
-def check_fractions(**settings: float | None) -> None:
-    """Every one of these lies in [0, 1].
-
-    Raises:
-        ConfigurationError: one does not; names it.
-    """
-    for name, value in settings.items():
-        if value is not None and not 0 <= value <= 1:
-            raise ConfigurationError(f"{name} must lie in [0, 1], got {value!r}.")

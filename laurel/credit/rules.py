@@ -16,6 +16,8 @@ from laurel.credit.fans import Comparison, branch_advantages, segment_values, sp
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
 from laurel.credit.returns import Returns, TotalReward
 from laurel.credit.standardise import standardise_step
+from laurel.credit.temporal import check_fractions
+from laurel.credit.turns import turn_targets
 from laurel.errors import ConfigurationError
 from laurel.tree import FloatArray, Source, Tree
 
@@ -128,6 +130,35 @@ class GreedyBaseline:
             baseline = float(known.mean()) if len(known) else 0.0
             values = np.nan_to_num(segment_values(tree, sampled))
             credits.append(spread(tree, values - baseline, ~np.isnan(sampled)))
+        return credits
+
+
+@dataclass(frozen=True)
+class RewardToGo:
+    """What is still to come: A = sum over the rewards from the token's own segment on, discounted by turns - baseline.
+
+    Rewards that came before a token cannot have been caused by it; leaving them out keeps the gradient exact (at
+    discount 1) with less noise. Process scores that stand as rewards on the policy segments of their steps are summed
+    the same way: a step gets its own score and those of the steps after it (arXiv 2402.03300, section 4.1.3).
+
+    Attributes:
+        discount: per turn, in [0, 1]; a turn lasts from one observation to the next.
+        baseline: a constant, in units of the return.
+    """
+
+    discount: float = 1.0
+    baseline: float = 0.0
+    returns: Returns = field(default_factory=TotalReward)
+
+    def __post_init__(self) -> None:
+        check_fractions(discount=self.discount)
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
+        credits = []
+        for tree in trees:
+            returns, nothing = self.returns(tree), np.zeros(len(tree.flat))
+            targets, _ = turn_targets(tree, nothing, returns, discount=self.discount)
+            credits.append(spread(tree, targets - self.baseline, ~np.isnan(returns)))
         return credits
 
 

@@ -126,3 +126,14 @@ def final_rewards(tree: Tree, returns: FloatArray) -> dict[int, float]:
 def ends_truncated(segment: Segment) -> bool:
     """Whether a leaf was cut off, so that what would have followed has a value; a terminated one has none."""
     return segment.outcome is not None and segment.outcome.ending is Ending.TRUNCATED
+
+
+def check_fractions(**settings: float | None) -> None:
+    """Every one of these lies in [0, 1].
+
+    Raises:
+        ConfigurationError: one does not; names it.
+    """
+    for name, value in settings.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigurationError(f"{name} must lie in [0, 1], got {value!r}.")

@@ -8,6 +8,13 @@ from laurel.theory.audit import (
     gradient_distribution,
 )
 from laurel.theory.designs import Experience, forking, groups
+from laurel.theory.evaluation import (
+    batch_monte_carlo,
+    batch_temporal_difference,
+    converges,
+    linear_td_matrix,
+    path_episode,
+)
 from laurel.theory.exact import (
     expected_return,
     history_values,
@@ -33,7 +40,10 @@ __all__ = [
     "Reply",
     "World",
     "audit",
+    "batch_monte_carlo",
+    "batch_temporal_difference",
     "compare",
+    "converges",
     "example_dialogue",
     "example_logits",
     "example_world",
@@ -44,7 +54,9 @@ __all__ = [
     "groups",
     "history_values",
     "kl_divergence",
+    "linear_td_matrix",
     "optimal_path_probs",
+    "path_episode",
     "path_log_probs",
     "path_returns",
     "path_segments",

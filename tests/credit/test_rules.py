@@ -12,6 +12,7 @@ from laurel.credit import (
     EveryToken,
     GreedyBaseline,
     LeaveOneOut,
+    RewardToGo,
     SiblingMean,
     Standardised,
     StepStandardised,
@@ -21,7 +22,14 @@ from laurel.errors import ConfigurationError, TreeError
 from laurel.theory import random_tree
 from laurel.tree import Ending, Failed, Outcome, Sampling, Score, Segment, Source, Tree
 
-PLAIN = [WholeReturn(), WholeReturn(baseline=0.5), SiblingMean(), LeaveOneOut(), Standardised()]
+PLAIN = [
+    WholeReturn(),
+    WholeReturn(baseline=0.5),
+    RewardToGo(discount=0.9),
+    SiblingMean(),
+    LeaveOneOut(),
+    Standardised(),
+]
 RULES = [*PLAIN, StepStandardised(), EveryToken()]
 seeds = st.integers(0, 10_000)
 
@@ -216,3 +224,28 @@ def test_without_a_greedy_return_there_is_no_lesson():
     for tree in (with_greedy(Failed("crash"), 1.0), chain_group(1.0, 0.0)):
         (credit,) = GreedyBaseline()([tree])
         assert not credit.mask.any()
+
+
+def test_reward_to_go_hand_computed():
+    # Two steps of one turn that score 0.25 and 0.5, an observation that pays 1, a second turn that scores 2.
+    end = Outcome(Ending.TERMINATED, "stop", Score(2.0))
+    tree = Tree(
+        "t",
+        "t",
+        (
+            Segment(Source.PROMPT, [1], -1),
+            Segment(Source.POLICY, [2, 2], 0, reward=0.25),
+            Segment(Source.POLICY, [3], 1, reward=0.5),
+            Segment(Source.ENVIRONMENT, [4], 2, reward=1.0),
+            Segment(Source.POLICY, [5], 3, outcome=end),
+        ),
+    )
+    (credit,) = RewardToGo()([tree])
+    assert credit.advantages.tolist() == [0, 3.75, 3.75, 3.5, 0, 2]
+    (discounted,) = RewardToGo(discount=0.5, baseline=1.0)([tree])
+    assert discounted.advantages.tolist() == [0, 1.75, 1.75, 1.5, 0, 1]
+
+
+def test_a_discount_outside_its_range_is_refused():
+    with pytest.raises(ConfigurationError, match="discount"):
+        RewardToGo(discount=1.5)

@@ -5,22 +5,25 @@ everything that its siblings may be. The tests derive A' on paper for two sample
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from laurel.algorithms import cispo, clone, dapo, dr_grpo, grpo, gspo, reinforce, reinforce_plus_plus, rloo
-from laurel.credit import EveryToken, LeaveOneOut, SiblingMean, Standardised, WholeReturn
+from laurel.credit import EveryToken, GreedyBaseline, LeaveOneOut, RewardToGo, SiblingMean, Standardised, WholeReturn
 from laurel.errors import ConfigurationError
 from laurel.objectives import ConstantLength, EntropyBonus, KLPenalty, PolicyGradient, TokenMean
 from laurel.theory import (
+    Experience,
     World,
     audit,
     example_dialogue,
     example_logits,
     example_world,
     gradient_distribution,
+    group_tree,
     groups,
     kl_divergence,
     path_log_probs,
@@ -28,6 +31,7 @@ from laurel.theory import (
     score_function_gradient,
     single_turn,
 )
+from laurel.tree import Sampling, Source, Tree
 
 WORLDS = {"single turn": example_world(), "dialogue": example_dialogue()}
 
@@ -60,6 +64,22 @@ def paired(world: World, advantage: Callable[[float, float, int, int], float]) -
 @pytest.mark.parametrize("baseline", [0.0, 0.7])
 def test_reinforce_is_exact(world, samples, baseline):
     assert audit(reinforce(baseline=baseline), world, samples=samples).bias < 1e-10
+
+
+def test_reward_to_go_is_exact_with_less_noise():
+    world = example_dialogue()
+    exact = return_gradient(world, example_logits(world))
+    np.testing.assert_allclose(expected(world, RewardToGo(), PolicyGradient(), ConstantLength()), exact, atol=1e-10)
+    discounted = expected(world, RewardToGo(discount=0.5), PolicyGradient(), ConstantLength())
+    assert np.abs(discounted - exact).max() > 1e-3
+
+    def noise(credit) -> float:
+        logits = example_logits(world)
+        return gradient_distribution(
+            groups(world, logits, 1), logits, credit=credit, losses=(PolicyGradient(),), reduction=ConstantLength()
+        ).variance
+
+    assert noise(RewardToGo()) < noise(WholeReturn())
 
 
 @pytest.mark.parametrize("samples", [2, 3])
@@ -224,6 +244,24 @@ def test_variance_is_that_of_the_listed_gradients():
     )
     np.testing.assert_allclose(given.mean, [[0.1875, -0.1875]])
     assert given.variance == pytest.approx(2 * 0.75**2 * 0.25 * 0.75)
+
+
+def test_a_greedy_baseline_is_exact(world):
+    # The most likely rollout first, marked as drawn greedily, then two sampled ones: it shifts, and is not learned.
+    logits = example_logits(world)
+    greedy = world.paths[int(path_log_probs(world, logits).argmax())]
+    batches = []
+    for batch in groups(world, logits, 2):
+        (sampled,) = batch.trees
+        both = group_tree(world, (greedy,)).segments
+        marked = [replace(s, sampling=Sampling(top_k=1)) if s.source is Source.POLICY else s for s in both]
+        moved = [replace(s, parent=s.parent + len(marked) - 1 if s.parent else 0) for s in sampled.segments[1:]]
+        tree = Tree("t", "t", (*marked, *moved))
+        batches.append(Experience(batch.probability, (tree,), (*greedy.states, *batch.states)))
+    given = gradient_distribution(
+        batches, logits, credit=GreedyBaseline(), losses=(PolicyGradient(),), reduction=ConstantLength()
+    )
+    np.testing.assert_allclose(given.mean, return_gradient(world, logits), atol=1e-10)
 
 
 def test_too_many_batches_say_so():
