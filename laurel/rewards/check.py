@@ -9,6 +9,7 @@ import numpy as np
 
 from laurel.errors import RewardError
 from laurel.rewards.grader import Grader, GradingSettings
+from laurel.rewards.numbers import answer_in
 from laurel.rewards.reward import Reward
 from laurel.rewards.weighted import Weighted
 from laurel.tasks.task import Task
@@ -134,7 +135,7 @@ def _probes(tasks: Sequence[Task], template: Template) -> list[Probe]:
     probes += [Probe(task, "empty", "") for task in tasks]
     for index, task in enumerate(tasks):
         others = (place % len(tasks) for place in range(index + 1, index + len(tasks)))
-        other = next((place for place in others if tasks[place].reference != task.reference), None)
+        other = next((place for place in others if _differ(tasks[place], task)), None)
         if other is not None:
             probes.append(Probe(task, "another task's gold", texts[other]))
         digits = [place for place, letter in enumerate(texts[index]) if letter in "0123456789"]
@@ -143,6 +144,12 @@ def _probes(tasks: Sequence[Task], template: Template) -> list[Probe]:
             text = texts[index][: digits[-1]] + changed + texts[index][digits[-1] + 1 :]
             probes.append(Probe(task, "a changed digit", text))
     return probes
+
+
+def _differ(one: Task, other: Task) -> bool:
+    """Whether two golds are surely not the same answer: "1,000" and "1000" may be."""
+    numbers = [answer_in(task.reference or "") for task in (one, other)]
+    return one.reference != other.reference and (None in numbers or numbers[0] != numbers[1])
 
 
 def _tree(index: int, probe: Probe) -> Tree:

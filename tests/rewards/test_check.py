@@ -54,6 +54,10 @@ def test_long_reports_are_cut():
     assert "and 20 more" in str(check_reward(tasks, in_process(lambda task, text: 0.0)))
 
 
+def test_two_ways_of_writing_one_answer_are_not_held_against_the_reward():
+    assert check_reward([Task("a", "q", "1,000"), Task("b", "q", "1000"), Task("c", "q", "7")], numeric_answer()).passed
+
+
 def test_nothing_to_check_is_an_error():
     with pytest.raises(RewardError, match="No task has a reference"):
         check_reward([Task("a", "q")], exact_match())

@@ -1,6 +1,8 @@
 """What comes back is a score or a failure with its reason, whatever a reward does; and a failure touches no other."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -288,3 +290,34 @@ def test_a_reward_that_no_process_can_load_is_said_so(monkeypatch, tmp_path):
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(ConfigurationError, match=next(iter(settings))):
         GradingSettings(**settings)
+
+
+ORPHANS = """
+import os, signal, sys, threading, time
+import numpy as np
+from laurel.rewards import Grader, GradingSettings
+from tests.rewards import rewards_for_tests as made
+from tests.rewards.test_grader import LENIENT, rollout_tree
+from laurel.tasks import Task
+
+settings = GradingSettings(**LENIENT, workers=2, timeout_seconds=60)
+task = {"t": Task("t", "q")}
+idle, hung = Grader(made.process_id, settings), Grader(lambda task, text: made.by_order(task, text), settings)
+trees, _ = idle.grade([rollout_tree("s", "t", ["x", "y"])], task)
+hung.grade([rollout_tree("s", "t", ["fine", "fine"])], task)
+workers = [worker.process for grader in (idle, hung) for worker in grader._pool._workers]
+print(*workers, hung._pool._starter._process, flush=True)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+hung.grade([rollout_tree("s", "t", ["hang", "spin"])], task)
+"""
+
+
+def test_no_process_outlives_a_run_that_is_killed():
+    """Idle workers see the end of their connection; the nursery sees it too and ends its hung workers."""
+    done = subprocess.run([sys.executable, "-c", ORPHANS], capture_output=True, text=True, timeout=60)
+    processes = [int(word) for word in done.stdout.split()]
+    assert done.returncode == -9 and len(processes) >= 3, done.stderr
+    deadline = time.monotonic() + 10
+    while alive := [process for process in processes if _alive(process)]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.05)
