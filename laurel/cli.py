@@ -153,11 +153,16 @@ def eval(
 
 @app.command()
 def show(run: RunArgument) -> None:
-    """The result of a run: curves, evaluations, failures, and what to do next."""
+    """The result of a run: its reward curve, evaluations, failures, and what to do next."""
+    from laurel.chart import curve
     from laurel.runs import Run
 
     with Run.open(run) as opened:
         console.print(opened.summary(), highlight=False, markup=False)
+        for name in ("reward", "loss"):
+            points = [(step, metric.mean) for step, metric in opened.metric(name)]
+            if points:
+                console.print(curve(points, label=f"{name}, by step"), highlight=False, markup=False)
 
 
 @app.command()

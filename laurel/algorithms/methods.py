@@ -118,7 +118,7 @@ def grpo(
 
 def dr_grpo(
     *,
-    length: float,
+    length: float = 256.0,
     clip: float = 0.2,
     clip_high: float | None = None,
     kl: float = 0.0,

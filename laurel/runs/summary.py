@@ -102,9 +102,9 @@ def _next(state: str, run: RunReader) -> str:
     directory = run.directory
     match state:
         case "running":
-            return f"laurel view {directory}, while it runs"
+            return f"laurel show {directory}, while it runs"
         case "finished":
-            return f"laurel view {directory}, or laurel export {directory} MODEL_DIRECTORY"
+            return f"laurel export {directory} MODEL_DIRECTORY"
         case "failed":
             return "remove the cause, then train again with --resume: nothing recorded is lost"
         case _:
