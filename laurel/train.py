@@ -186,4 +186,6 @@ def _check_parts(
     if held_out is not None:
         if not graded:
             raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
-        check_leak(tasks, held_out)
+        # An environment's tasks may share one prompt and differ in what is hidden behind it.
+        if environment is None:
+            check_leak(tasks, held_out)
