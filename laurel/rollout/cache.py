@@ -49,13 +49,15 @@ class RowCache:
         self.capacity = capacity
         self.keys: dict[int, torch.Tensor] = {}
         self.values: dict[int, torch.Tensor] = {}
+        self._cleared = 0
 
     def layer(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The storage of one layer, made at its first use to fit what arrives ([..., K, n, D] and [..., K, n, Dv])."""
         if layer not in self.keys:
             for store, like in ((self.keys, key), (self.values, value)):
                 shape = (self.slots, like.shape[-3], self.capacity, like.shape[-1])
-                store[layer] = torch.zeros(shape, dtype=like.dtype, device=like.device)
+                store[layer] = torch.empty(shape, dtype=like.dtype, device=like.device)
+                store[layer][: self._cleared] = 0
         return self.keys[layer], self.values[layer]
 
     def reserve(self, tokens: int, used: int, live: int) -> None:
@@ -65,8 +67,21 @@ class RowCache:
         self.capacity = max(tokens, 2 * self.capacity)
         for store in (self.keys, self.values):
             for layer, old in store.items():
-                store[layer] = old.new_zeros((old.shape[0], old.shape[1], self.capacity, old.shape[3]))
+                store[layer] = old.new_empty((old.shape[0], old.shape[1], self.capacity, old.shape[3]))
                 store[layer][:live, :, :used] = old[:live, :, :used]
+                store[layer][:live, :, used:] = 0
+        self._cleared = live
+
+    def clear(self, live: int) -> None:
+        """Fill slots up to `live` with zeros when they are used for the first time.
+
+        A masked place has weight zero, and zero times what memory happens to hold may be no number. Doing it here
+        rather than for all slots at once saves touching memory that is never used.
+        """
+        for store in (self.keys, self.values):
+            for tensor in store.values():
+                tensor[self._cleared : live] = 0
+        self._cleared = max(self._cleared, live)
 
     def write_same(self, layer: int, at: int, key: torch.Tensor, value: torch.Tensor) -> None:
         """Put one token of every live row ([B, K, 1, D], [B, K, 1, Dv]) at the same place of its slot."""

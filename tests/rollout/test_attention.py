@@ -63,3 +63,16 @@ def test_windows_caps_and_grouped_queries(make: object, window: int) -> None:
     for options in ({"rows": 3}, {"static": True}):
         again = collect(policy, asked, max_turns=4, max_new_tokens=16, stop_strings=("c", "g"), **options)
         same_draws(again, trees)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_uninitialised_memory_never_leaks(policy: Policy, static: bool) -> None:
+    asked = [*jobs(["ab", "a" * 40, "bc" * 25, "h" * 100], 4), Job("e", Task("e", "a"), 4, Echo())]
+    options = {"max_turns": 4, "max_new_tokens": 90, "stop_strings": ("c",)}
+    clean = collect(policy, asked, **options)  # type: ignore[arg-type]
+    torch.use_deterministic_algorithms(True)  # fills every empty tensor with NaN
+    try:
+        for rows in (3, 64):
+            same_draws(collect(policy, asked, rows=rows, static=static, **options), clean)  # type: ignore[arg-type]
+    finally:
+        torch.use_deterministic_algorithms(False)
