@@ -21,7 +21,7 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
 
 
 def settings(name: str) -> dict[str, Any]:
-    """The settings of a method and their defaults; `inspect.Parameter.empty` where one must be given.
+    """The settings of a method and their defaults: every setting has one.
 
     Raises:
         ConfigurationError: no method has this name; names the nearest.
@@ -35,18 +35,13 @@ def named(name: str, chosen: Mapping[str, Any] | None = None) -> Algorithm:
     """The method of this name with these settings; the others keep their defaults.
 
     Raises:
-        ConfigurationError: an unknown method or setting (names the nearest), a missing one, or one of the wrong type.
+        ConfigurationError: an unknown method or setting (names the nearest), or one of the wrong type.
     """
     chosen = dict(chosen or {})
     known = settings(name)
     for key in chosen:
         if key not in known:
             raise unknown_key(f"algorithm '{name}'", key, known)
-    for key, default in known.items():
-        if default is inspect.Parameter.empty and key not in chosen:
-            raise ConfigurationError(
-                f"algorithm '{name}': the setting '{key}' is missing.", hint=f"give one, e.g. algorithm.{key}=..."
-            )
     annotations = inspect.get_annotations(METHODS[name], eval_str=True)
     for key, value in chosen.items():
         _check_type(name, key, value, annotations[key])
