@@ -146,6 +146,9 @@ def audit(
 ) -> Audit:
     """Bias, variance and cosine of an algorithm's gradient of the return; its regularisers are left out.
 
+    Neither is its source's discarding of groups without signal: for one prompt that divides the expected gradient by
+    the chance of a signal, and among prompts it weighs the hard and the easy ones more.
+
     Args:
         world: the task; `example_world()` by default.
         logits: [S, V], the policy now; a fixed uneven one by default.
