@@ -225,6 +225,7 @@ class Reference:
         trained = policy.trainable_parameters()
         self._tensors = {key: p.detach() for key, p in sorted(model.named_parameters()) if key in trained}
         model.requires_grad_(False)
+        model.zero_grad(set_to_none=True)  # gradients of an update in progress are copied too
         self._policy = Policy(
             f"{policy.name} ({name})",
             model,

@@ -1,14 +1,7 @@
 """Attention over packed trees: every token attends to itself and its ancestors, and no mask is ever built.
 
-A tree falls into dense blocks. Each segment attends causally to itself, and all descendants of an inner segment, which
-are one contiguous range, attend to the whole of it:
-
-    row of tokens     prompt  | answer 1 | answer 2
-    own blocks        causal  | causal   | causal          answers of equal length go as one batch
-    inner blocks                <- both answers attend to all of the prompt, in one call ->
-
-Every block is a stock flash kernel, which returns its output o_i and the logsumexp l_i of its scores. Attention over
-the union of blocks is then exact:
+A tree falls into dense blocks (`tree_blocks`). Every block is one call of a stock flash kernel, which returns its
+output o_i and the logsumexp l_i of its scores. Attention over the union of a token's blocks is then exact:
 
     l = logsumexp_i l_i        o = sum_i exp(l_i - l) o_i
 
@@ -19,7 +12,6 @@ gradients, because the softmax of the union restricted to a block is exp(scores 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,68 +21,10 @@ from torch.autograd.function import once_differentiable
 from laurel.policy.attention import LayerCall
 from laurel.policy.dense_attention import dense_attention, visible
 from laurel.policy.packed import Packed, TreeLayout
+from laurel.policy.tree_blocks import Blocks
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward.default
-
-
-@dataclass(frozen=True)
-class OwnBlock:
-    """`count` neighbouring segments of one length, from token `start` on, each attending causally to itself."""
-
-    start: int
-    count: int
-    length: int
-
-    def of(self, tensor: Tensor) -> Tensor:
-        """[T, H, D] to the view [count, H, length, D]."""
-        part = tensor[self.start : self.start + self.count * self.length]
-        return part.view(self.count, self.length, *part.shape[1:]).transpose(1, 2)
-
-
-@dataclass(frozen=True)
-class InnerBlock:
-    """All descendants `stop:end` of the segment `start:stop` attend to the whole of it."""
-
-    start: int
-    stop: int
-    end: int
-
-    def queries(self, tensor: Tensor) -> Tensor:
-        """[T, H, D] to the view [1, H, descendants, D]."""
-        return tensor[self.stop : self.end].transpose(0, 1).unsqueeze(0)
-
-    def keys(self, tensor: Tensor) -> Tensor:
-        """[T, H, D] to the view [1, H, segment, D]."""
-        return tensor[self.start : self.stop].transpose(0, 1).unsqueeze(0)
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """How a row of trees falls into blocks; together they cover each pair of a token and its ancestor once."""
-
-    own: tuple[OwnBlock, ...]
-    inner: tuple[InnerBlock, ...]
-
-    @classmethod
-    def of(cls, layout: TreeLayout) -> Blocks:
-        """A segment with one child is one with it: where a segment was cut changes no block."""
-        joined: list[list[int]] = []
-        for start, end, below in zip(
-            layout.starts.tolist(), layout.ends.tolist(), layout.subtree_ends.tolist(), strict=True
-        ):
-            only_child = joined and joined[-1][1] == start and joined[-1][2] == below
-            if only_child:
-                joined[-1][1] = end
-            else:
-                joined.append([start, end, below])
-        own: list[OwnBlock] = []
-        for start, end, _ in joined:
-            if own and own[-1].length == end - start:
-                own[-1] = OwnBlock(own[-1].start, own[-1].count + 1, own[-1].length)
-            else:
-                own.append(OwnBlock(start, 1, end - start))
-        return cls(tuple(own), tuple(InnerBlock(*segment) for segment in joined if segment[1] < segment[2]))
 
 
 class TreeAttention:
@@ -112,7 +46,7 @@ class TreeAttention:
         same_width = call.query.shape[-1] == call.value.shape[-1]
         if window is None and call.softcap is None and same_width and call.query.device.type == "cpu":
             if self._blocks is None:
-                self._blocks = Blocks.of(self._layout)
+                self._blocks = Blocks.of(self._layout, call.query.device)
             return block_attention(call.query, call.key, call.value, self._blocks, call.scale)
         if window not in self._masks:
             self._masks[window] = visible(self._layout, self._positions, window)
@@ -166,6 +100,10 @@ class _BlockAttention(torch.autograd.Function):
             part_sum = part_sum.unsqueeze(-1)
             total.lerp_(part, torch.sigmoid(part_sum - sums).to(part.dtype))
             torch.logaddexp(sums, part_sum, out=sums)
+        for rows in blocks.rows:
+            part, part_sum = _flash(rows.of(q), rows.of(k), rows.of(v), 0.0, True, scale=scale)
+            output.index_copy_(0, rows.token, rows.places(part).index_select(0, rows.own))
+            log_sum.index_copy_(0, rows.token, rows.places(part_sum.unsqueeze(-1)).index_select(0, rows.own))
         ctx.save_for_backward(query, key, value, output, log_sum)
         ctx.blocks, ctx.scale = blocks, scale
         return output.unsqueeze(0)
@@ -177,7 +115,7 @@ class _BlockAttention(torch.autograd.Function):
         heads, scale = query.shape[1], ctx.scale
         q, k, v = (_by_token(tensor, heads) for tensor in (query, key, value))
         grad = grad[0]
-        grad_q, grad_k, grad_v = (torch.empty_like(output) for _ in range(3))
+        grad_q, grad_k, grad_v = (torch.zeros_like(output) for _ in range(3))
         for own in ctx.blocks.own:
             parts = _flash_backward(
                 *(own.of(t) for t in (grad, q, k, v, output)), own.of(log_sum).squeeze(-1), 0.0, True, scale=scale
@@ -199,5 +137,13 @@ class _BlockAttention(torch.autograd.Function):
             inner.queries(grad_q).add_(part_q)
             inner.keys(grad_k).add_(part_k)
             inner.keys(grad_v).add_(part_v)
+        for rows in ctx.blocks.rows:
+            direction = rows.batched(grad.index_select(0, rows.read).index_fill_(0, rows.other, 0))
+            sums = rows.batched(log_sum.index_select(0, rows.read).index_fill_(0, rows.other, torch.inf)).squeeze(-1)
+            parts = _flash_backward(
+                direction, rows.of(q), rows.of(k), rows.of(v), rows.of(output), sums, 0.0, True, scale=scale
+            )
+            for total, part in zip((grad_q, grad_k, grad_v), parts, strict=True):
+                total.index_add_(0, rows.read, rows.places(part))
         key_heads = key.shape[1]
         return _by_head(grad_q, heads), _by_head(grad_k, key_heads), _by_head(grad_v, key_heads), None, None

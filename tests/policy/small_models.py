@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from laurel.policy.tiny import END, PAD, character_tokenizer
-from laurel.tree import Segment, Source, Tree
+from laurel.tree import Flat, Segment, Source, Tree
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz 0123456789"
 VOCABULARY = [PAD, END, *ALPHABET]
@@ -89,6 +89,17 @@ def random_tree(seed: int, *, segments: int = 7, vocabulary: int = len(VOCABULAR
         tokens = draw.integers(vocabulary, size=draw.integers(1, longest + 1))
         parts.append(Segment(source, tokens, int(draw.integers(max(0, index - 3), index))))
     return Tree.build(f"tree{seed}", "task", parts)
+
+
+def ancestors(flat: Flat) -> np.ndarray:
+    """[T, T] by walking up the parents: the definition."""
+    seen = np.zeros((len(flat), len(flat)), np.bool_)
+    for token in range(len(flat)):
+        above = token
+        while above >= 0:
+            seen[token, above] = True
+            above = int(flat.parent[above])
+    return seen
 
 
 def stock_log_probs(model: Any, tree: Tree, mask: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,25 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_models import random_tree
+from small_models import ancestors, random_tree
 
-from laurel.policy import TreeAttention, TreeLayout, pack
+from laurel.policy import TreeAttention, pack, tree_blocks
 from laurel.policy.attention import LayerCall
-from laurel.policy.tree_attention import Blocks, InnerBlock, OwnBlock
-from laurel.tree import Flat, Tree
-
-
-def ancestors(flat: Flat) -> np.ndarray:
-    """[T, T] by walking up the parents: the definition."""
-    seen = np.zeros((len(flat), len(flat)), np.bool_)
-    for token in range(len(flat)):
-        above = token
-        while above >= 0:
-            seen[token, above] = True
-            above = int(flat.parent[above])
-    return seen
+from laurel.tree import Tree
 
 
 def plan(trees: list[Tree]) -> TreeAttention:
@@ -48,13 +36,20 @@ def by_definition(call: LayerCall, allowed: np.ndarray) -> torch.Tensor:
     return (weights / weights.sum(-1, keepdim=True) @ value).transpose(1, 2)
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.fixture(params=["blocks", "rows"])
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each test under both ways to cut a tree."""
+    monkeypatch.setattr(tree_blocks, "CALL_COST", 0 if request.param == "blocks" else 10**9)
+    return str(request.param)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=3),
     segments=st.integers(1, 9),
     key_heads=st.sampled_from([1, 2, 4]),
 )
-def test_blocks_equal_the_definition_with_gradients(seeds: list[int], segments: int, key_heads: int) -> None:
+def test_blocks_equal_the_definition_with_gradients(cut: str, seeds: list[int], segments: int, key_heads: int) -> None:
     trees = [random_tree(seed, segments=segments) for seed in seeds]
     sizes = [len(tree.flat) for tree in trees]
     call = layer_call(sum(sizes), key_heads=key_heads)
@@ -71,34 +66,6 @@ def test_blocks_equal_the_definition_with_gradients(seeds: list[int], segments: 
         torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
 
 
-def test_blocks_of_a_fan_by_hand() -> None:
-    """Prompt of 3, answers of 2, 2 and 4: the two short answers are one batch; all eight tokens attend the prompt."""
-    layout = TreeLayout(np.array([0, 3, 5, 7]), np.array([3, 5, 7, 11]), np.array([11, 5, 7, 11]), 7)
-    blocks = Blocks.of(layout)
-    assert blocks.own == (OwnBlock(0, 1, 3), OwnBlock(3, 2, 2), OwnBlock(7, 1, 4))
-    assert blocks.inner == (InnerBlock(0, 3, 11),)
-
-
-def test_a_chain_is_one_block() -> None:
-    layout = TreeLayout(np.array([0, 3, 5]), np.array([3, 5, 9]), np.array([9, 9, 9]), 9)
-    assert Blocks.of(layout) == Blocks((OwnBlock(0, 1, 9),), ())
-
-
-@given(seed=st.integers(0, 10**6), segments=st.integers(1, 12))
-@settings(max_examples=40, deadline=None)
-def test_blocks_cover_each_pair_once(seed: int, segments: int) -> None:
-    tree = random_tree(seed, segments=segments)
-    blocks = Blocks.of(pack([tree], [tree.flat.policy]).layout)
-    covered = np.zeros((len(tree.flat), len(tree.flat)), np.int64)
-    for own in blocks.own:
-        for index in range(own.count):
-            place = slice(own.start + index * own.length, own.start + (index + 1) * own.length)
-            covered[place, place] += np.tri(own.length, dtype=np.int64)
-    for inner in blocks.inner:
-        covered[inner.stop : inner.end, inner.start : inner.stop] += 1
-    np.testing.assert_array_equal(covered, ancestors(tree.flat))
-
-
 def poisoned(call: LayerCall, tokens: list[int]) -> LayerCall:
     """The same call with NaN in queries, keys and values of some tokens."""
     tensors = [tensor.detach().clone() for tensor in (call.query, call.key, call.value)]
@@ -108,7 +75,7 @@ def poisoned(call: LayerCall, tokens: list[int]) -> LayerCall:
 
 
 @pytest.mark.parametrize("more", [{}, {"window": 3}, {"softcap": 1.5}])
-def test_poison_in_another_tree_reaches_no_value_and_no_gradient(more: dict[str, float]) -> None:
+def test_poison_in_another_tree_reaches_no_value_and_no_gradient(cut: str, more: dict[str, float]) -> None:
     trees = [random_tree(1), random_tree(2)]
     first, total = len(trees[0].flat), sum(len(tree.flat) for tree in trees)
     clean = layer_call(total, **more)
@@ -121,14 +88,14 @@ def test_poison_in_another_tree_reaches_no_value_and_no_gradient(more: dict[str,
         assert torch.equal(one, other)
 
 
-def test_poison_in_a_leaf_reaches_no_other_segment() -> None:
+def test_poison_in_a_leaf_reaches_no_other_leaf(cut: str) -> None:
     tree = random_tree(1)
     flat = tree.flat
     for leaf in tree.leaves:
-        leaf_tokens = [*range(flat.starts[leaf], flat.ends[leaf])]
-        others = [token for token in range(len(flat)) if token not in leaf_tokens]
+        own = [*range(flat.starts[leaf], flat.ends[leaf])]
+        others = [t for other in tree.leaves if other != leaf for t in range(flat.starts[other], flat.ends[other])]
         call = layer_call(len(flat))
-        clean, dirty = (plan([tree]).attend(one)[:, others] for one in (call, poisoned(call, leaf_tokens)))
+        clean, dirty = (plan([tree]).attend(one)[:, others] for one in (call, poisoned(call, own)))
         assert torch.equal(clean, dirty)
 
 
@@ -152,3 +119,23 @@ def test_values_of_another_width() -> None:
     call = layer_call(len(tree.flat), key_heads=4)
     narrow = LayerCall(0, call.query, call.key, call.value[..., :3], 0.4, None, None)
     torch.testing.assert_close(plan([tree]).attend(narrow), plan([tree]).attend(call)[..., :3], atol=1e-12, rtol=0)
+
+
+def test_half_precision_is_close(cut: str) -> None:
+    tree = random_tree(6)
+    exact = layer_call(len(tree.flat))
+    half = replace(
+        exact,
+        query=exact.query.detach().bfloat16().requires_grad_(),
+        key=exact.key.detach().bfloat16().requires_grad_(),
+        value=exact.value.detach().bfloat16().requires_grad_(),
+    )
+    outputs = [plan([tree]).attend(call) for call in (exact, half)]
+    assert outputs[1].dtype == torch.bfloat16
+    torch.testing.assert_close(outputs[1].double(), outputs[0], atol=0.05, rtol=0.05)
+    gradients = [
+        torch.autograd.grad(output.sum(), (call.query, call.key, call.value))
+        for output, call in zip(outputs, (exact, half), strict=True)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(other.double(), one, atol=0.1, rtol=0.1)
