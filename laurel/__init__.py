@@ -38,7 +38,7 @@ _METHODS = ("clone", "dapo", "dr_grpo", "grpo", "reinforce", "rloo")
 _NAMES = {
     **dict.fromkeys(_METHODS, "laurel.algorithms"),
     "Algorithm": "laurel.algorithms",
-    "Evaluation": "laurel.evaluate",
+    "Evaluation": "laurel.evaluation",
     "Failed": "laurel.tree",
     "LaurelError": "laurel.errors",
     "Limits": "laurel.rollout",
@@ -47,8 +47,8 @@ _NAMES = {
     "Sampling": "laurel.tree",
     "Score": "laurel.tree",
     "Tree": "laurel.tree",
-    "evaluate": "laurel.evaluate",
-    "train": "laurel.train",
+    "evaluate": "laurel.evaluation",
+    "train": "laurel.training",
 }
 
 __all__ = sorted([*_MODULES, *_NAMES, "__version__"])
@@ -71,11 +71,11 @@ if TYPE_CHECKING:
     )
     from laurel.algorithms import Algorithm, clone, dapo, dr_grpo, grpo, reinforce, rloo
     from laurel.errors import LaurelError
-    from laurel.evaluate import Evaluation, evaluate
+    from laurel.evaluation import Evaluation, evaluate
     from laurel.learner import OptimiserSettings
     from laurel.rollout import Limits
     from laurel.runs import Run
-    from laurel.train import train
+    from laurel.training import train
     from laurel.tree import Failed, Sampling, Score, Tree
 
 

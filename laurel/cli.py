@@ -56,7 +56,7 @@ def train(
     """
     from laurel import recipe as recipes
     from laurel.progress import Terminal
-    from laurel.train import train as start
+    from laurel.training import train as start
 
     data = recipes.read(recipe, overrides or ())
     data.setdefault("run", f"runs/{recipe.stem}")
@@ -76,7 +76,7 @@ def explain(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None
     """Say what a recipe would do: the method as an equation, every setting, the batch plan, memory and time."""
     from laurel import recipe as recipes
     from laurel.plan import explain as describe
-    from laurel.train import train as start
+    from laurel.training import train as start
 
     console.print(describe(recipes.resolve(recipes.read(recipe, overrides or ()), start)))
 
@@ -90,7 +90,7 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
     from laurel import recipe as recipes
     from laurel.rewards import check_reward
     from laurel.tasks import check_leak
-    from laurel.train import train as start
+    from laurel.training import train as start
 
     arguments = recipes.resolve(recipes.read(recipe, overrides or ()), start, leave_out=("policy",))
     reward = arguments.get("reward")
@@ -129,7 +129,7 @@ def eval(
     """Score a model on a file of tasks, with a 95 % interval."""
     from laurel import rewards
     from laurel import tasks as sources
-    from laurel.evaluate import evaluate, write_answers
+    from laurel.evaluation import evaluate, write_answers
     from laurel.recipe import arguments, component, policies
     from laurel.restoring import policy_of_run
     from laurel.rollout import Limits, LocalSampler

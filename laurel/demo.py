@@ -17,7 +17,7 @@ from rich.console import Console
 
 import laurel
 from laurel.chart import curve
-from laurel.evaluate import Evaluation, interval_text
+from laurel.evaluation import Evaluation, interval_text
 from laurel.policy import Policy
 from laurel.progress import Terminal
 from laurel.rewards import exact_match

@@ -18,7 +18,7 @@ from laurel.configuration import describe
 from laurel.policy import Policy, load
 from laurel.rollout import Limits
 from laurel.tasks import TaskSet
-from laurel.train import SAMPLES_PER_PROMPT, train
+from laurel.training import SAMPLES_PER_PROMPT, train
 
 MATRIX_SIZE = 1024
 PROMPTS_LOOKED_AT = 64

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from laurel.evaluate import Evaluation
+from laurel.evaluation import Evaluation
 from laurel.metrics import Metric
 
 PLAIN_SECONDS_BETWEEN_LINES = 5.0

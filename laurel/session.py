@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from laurel.environments import Environment
-from laurel.evaluate import Evaluation, evaluate
+from laurel.evaluation import Evaluation, evaluate
 from laurel.experience import Gather
 from laurel.learner import Learner
 from laurel.policy import Policy, Reference

@@ -84,12 +84,12 @@ def test_no_import_cycle_between_modules() -> None:
 @pytest.mark.parametrize(
     ("below", "forbidden"),
     [
-        ("tree", {"runs", "policy", "rollout", "learner", "tasks", "rewards", "recipe", "train", "cli"}),
-        ("credit", {"runs", "policy", "rollout", "learner", "tasks", "rewards", "recipe", "train", "cli"}),
-        ("objectives", {"runs", "policy", "rollout", "learner", "tasks", "rewards", "recipe", "train", "cli"}),
-        ("rollout", {"learner", "runs", "train"}),
-        ("learner", {"rollout", "runs", "train"}),
-        ("runs", {"policy", "rollout", "learner", "train", "cli"}),
+        ("tree", {"runs", "policy", "rollout", "learner", "tasks", "rewards", "recipe", "training", "cli"}),
+        ("credit", {"runs", "policy", "rollout", "learner", "tasks", "rewards", "recipe", "training", "cli"}),
+        ("objectives", {"runs", "policy", "rollout", "learner", "tasks", "rewards", "recipe", "training", "cli"}),
+        ("rollout", {"learner", "runs", "training"}),
+        ("learner", {"rollout", "runs", "training"}),
+        ("runs", {"policy", "rollout", "learner", "training", "cli"}),
     ],
 )
 def test_layers(below: str, forbidden: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -10,17 +11,17 @@ from pathlib import Path
 from laurel.algorithms import Algorithm, Demonstrated
 from laurel.configuration import describe
 from laurel.environments import Environment
-from laurel.errors import ConfigurationError
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
 from laurel.learner import Learner, OptimiserSettings
 from laurel.metrics import merge
 from laurel.policy import Policy, load
+from laurel.preflight import check_fit, check_parts
 from laurel.progress import ProgressView, Silent
 from laurel.rewards import Grader, GradingSettings, Reward
 from laurel.rollout import Limits, LocalSampler
-from laurel.runs import Run, open_run, open_trackers, phase
+from laurel.runs import Run, check_trackers, open_run, open_trackers, phase
 from laurel.session import Session
-from laurel.tasks import TaskSet, check_leak
+from laurel.tasks import TaskSet
 from laurel.tree import Sampling
 
 SAMPLES_PER_PROMPT = 8
@@ -86,14 +87,16 @@ def train(
         ConfigurationError: before anything starts, if the parts do not fit together.
         RewardError: if too many rollouts could not be graded; the run can be resumed.
     """
-    _check_parts(algorithm, tasks, reward, environment, held_out, samples_per_prompt)
+    arguments = dict(locals())
+    check_parts(arguments, {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()})
     if isinstance(policy, str):
-        policy = load(policy)
-    configuration = describe(locals(), leave_out=("run", "resume", "trackers", "progress"))
+        policy = arguments["policy"] = load(policy)
+    check_fit(policy, arguments)
+    check_trackers(trackers)
+    configuration = describe(arguments, leave_out=("run", "resume", "trackers", "progress"))
     shown = progress or Silent()
     with ExitStack() as stack:
-        store = stack.enter_context(open_run(run, configuration, resume=resume, may_differ=MAY_DIFFER))
-        tracked = stack.enter_context(open_trackers(trackers, store))
+        # The run directory comes last: what is refused before leaves no half a run behind.
         drawn = sampling or Sampling()
         budgets = limits or Limits()
         sampler = LocalSampler(policy, drawn, budgets, max_live_rows=max_live_rows, seed=seed)
@@ -111,6 +114,8 @@ def train(
             seed=seed,
             tokens_per_microbatch=tokens_per_microbatch,
         )
+        store = stack.enter_context(open_run(run, configuration, resume=resume, may_differ=MAY_DIFFER))
+        tracked = stack.enter_context(open_trackers(trackers, store))
         cursor = tasks.cursor(seed)
         gather: Gather
         if isinstance(algorithm.source, Demonstrated) or grader is None:
@@ -157,35 +162,3 @@ def _loop(session: Session, steps: int, evaluate_every: int, checkpoint_every: i
             session.evaluate(step)
         if step % checkpoint_every == 0 or step == steps:
             session.checkpoint(step)
-
-
-def _check_parts(
-    algorithm: Algorithm,
-    tasks: TaskSet,
-    reward: Reward | None,
-    environment: Environment | None,
-    held_out: TaskSet | None,
-    samples_per_prompt: int | None,
-) -> None:
-    graded = reward is not None or environment is not None
-    if isinstance(algorithm.source, Demonstrated):
-        if samples_per_prompt is not None:
-            raise ConfigurationError(
-                f"'{algorithm.name}' learns from demonstrations and does not read 'samples_per_prompt'.",
-                hint="remove it.",
-            )
-        if graded and held_out is None:
-            raise ConfigurationError(
-                f"'{algorithm.name}' does not read 'reward' or 'environment' unless there are held-out tasks.",
-                hint="add held_out, or remove them.",
-            )
-    elif not graded:
-        raise ConfigurationError(
-            f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
-        )
-    if held_out is not None:
-        if not graded:
-            raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
-        # An environment's tasks may share one prompt and differ in what is hidden behind it.
-        if environment is None:
-            check_leak(tasks, held_out)
