@@ -1,0 +1,193 @@
+"""What is checked before a run starts, so that none of it can stop the run at step 57."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from laurel.algorithms import Algorithm, Demonstrated
+from laurel.credit import LeaveOneOut, SiblingMean, Standardised
+from laurel.errors import ConfigurationError, PolicyError, TaskError
+from laurel.policy import Policy
+from laurel.rewards import REWARDS
+from laurel.rollout import Limits
+from laurel.tasks import Task, TaskSet, check_leak
+
+COUNTS = (
+    "steps",
+    "prompts_per_step",
+    "samples_per_prompt",
+    "evaluate_every",
+    "evaluation_samples",
+    "checkpoint_every",
+    "max_live_rows",
+    "tokens_per_microbatch",
+)
+COMPARE_SIBLINGS = (LeaveOneOut, SiblingMean, Standardised)
+TASKS_PER_CHUNK = 1024
+NAMED_TASKS = 5
+
+
+def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse arguments of `laurel.train` that do not fit together, or that nobody would read.
+
+    Args:
+        arguments: all of them, by name.
+        defaults: what each is when it is left out; one that equals its default counts as left out.
+
+    Raises:
+        ConfigurationError: naming the argument.
+        TaskError: if a held-out prompt is trained on.
+    """
+    _check_kinds(arguments)
+    for name in COUNTS:
+        value = arguments[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ConfigurationError(
+                f"{name} must be a whole number from 1, got {value!r}.", hint="change or remove it."
+            )
+    algorithm: Algorithm = arguments["algorithm"]
+    for name, why in _unread(arguments).items():
+        if arguments[name] is not None and arguments[name] != defaults[name]:
+            raise ConfigurationError(f"'{name}' would not be read: {why}.", hint=f"remove '{name}'.")
+    limits: Limits = arguments["limits"] or Limits()
+    if limits.max_turns > 1 and arguments["environment"] is None:
+        raise ConfigurationError(
+            "limits: 'max_turns' would not be read: without an environment nothing answers the first turn.",
+            hint="add an environment, or remove 'max_turns'.",
+        )
+    graded = arguments["reward"] is not None or arguments["environment"] is not None
+    if not graded and not isinstance(algorithm.source, Demonstrated):
+        raise ConfigurationError(
+            f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
+        )
+    if arguments["samples_per_prompt"] == 1 and isinstance(algorithm.credit, COMPARE_SIBLINGS):
+        raise ConfigurationError(
+            f"'{algorithm.name}' compares the samples of a prompt, so samples_per_prompt=1 teaches it nothing.",
+            hint="take at least 2 (8 is usual), or a method without this comparison, such as reinforce.",
+        )
+    if arguments["held_out"] is not None:
+        if not graded:
+            raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
+        if arguments["environment"] is None:
+            check_leak(arguments["tasks"], arguments["held_out"])
+
+
+def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
+    """Refuse prompts that leave no room for an answer, and demonstrations that are missing or too long.
+
+    Every task is tokenised once. Where an environment writes the prompts, they are only known when it is asked.
+
+    Raises:
+        TaskError: naming the tasks.
+    """
+    if arguments["environment"] is not None:
+        return
+    limits: Limits = arguments["limits"] or Limits()
+    room = min(limits.max_path_tokens or policy.context_length, policy.context_length)
+    if isinstance(arguments["algorithm"].source, Demonstrated):
+        _check_demonstrations(policy, arguments["tasks"])
+    else:
+        check_prompts(policy, arguments["tasks"], room)
+    if arguments["held_out"] is not None:
+        check_prompts(policy, arguments["held_out"], room)
+
+
+def check_prompts(policy: Policy, tasks: TaskSet, room: int) -> None:
+    """Every prompt has tokens, and fewer than `room`, the most on one path.
+
+    Raises:
+        TaskError: naming the tasks.
+    """
+    lengths = _lengths(tasks, lambda some: policy.prompt_lengths([task.prompt for task in some]))
+    long = [(task, length) for task, length in zip(tasks, lengths, strict=True) if length >= room]
+    if long:
+        larger = "take a model with a longer context" if room == policy.context_length else "raise max_path_tokens"
+        raise TaskError(
+            f"{_named(tasks, long, 'prompt')} for a path of at most {room} tokens, in which an answer needs room too.",
+            hint=f"shorten or leave out these rows, or {larger}.",
+        )
+
+
+def _check_demonstrations(policy: Policy, tasks: TaskSet) -> None:
+    missing = next((task for task in tasks if task.reference is None), None)
+    if missing is not None:
+        raise TaskError(
+            f"Task {missing.id} of '{tasks.name}' has no reference answer to learn from.",
+            hint="name the column: reference=...",
+        )
+
+    def lengths_of(some: Sequence[Task]) -> list[int]:
+        prompts = policy.prompt_lengths([task.prompt for task in some])
+        answers = policy.answer_lengths([task.reference or "" for task in some])
+        return [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+
+    lengths = _lengths(tasks, lengths_of)
+    room = policy.context_length
+    long = [(task, length) for task, length in zip(tasks, lengths, strict=True) if length > room]
+    if long:
+        raise TaskError(
+            f"{_named(tasks, long, 'demonstration')} for the policy's context of {room} tokens.",
+            hint="shorten or leave out these rows, or take a model with a longer context.",
+        )
+
+
+def _lengths(tasks: TaskSet, lengths_of: Callable[[Sequence[Task]], list[int]]) -> list[int]:
+    lengths: list[int] = []
+    for start in range(0, len(tasks), TASKS_PER_CHUNK):
+        chunk = tasks.tasks[start : start + TASKS_PER_CHUNK]
+        try:
+            lengths += lengths_of(chunk)
+        except PolicyError:
+            lengths += [_length(tasks, task, lengths_of) for task in chunk]
+    return lengths
+
+
+def _length(tasks: TaskSet, task: Task, lengths_of: Callable[[Sequence[Task]], list[int]]) -> int:
+    try:
+        return lengths_of([task])[0]
+    except PolicyError as error:
+        raise TaskError(f"Task {task.id} of '{tasks.name}': {error.message}", hint=error.hint) from error
+
+
+def _named(tasks: TaskSet, long: Sequence[tuple[Task, int]], noun: str) -> str:
+    shown = ", ".join(f"{task.id} ({length} tokens)" for task, length in long[:NAMED_TASKS])
+    more = f" and {len(long) - NAMED_TASKS} more" if len(long) > NAMED_TASKS else ""
+    are = f"{noun} is" if len(long) == 1 else f"{noun}s are"
+    return f"{len(long)} {are} too long in '{tasks.name}': {shown}{more},"
+
+
+def _check_kinds(arguments: Mapping[str, Any]) -> None:
+    """What Python users mix up, and a recipe cannot."""
+    algorithm, reward = arguments["algorithm"], arguments["reward"]
+    if not isinstance(algorithm, Algorithm):
+        raise ConfigurationError(f"algorithm={algorithm!r} is no algorithm.", hint="call a method: laurel.grpo().")
+    for name in ("tasks", "held_out"):
+        value = arguments[name]
+        if not isinstance(value, TaskSet) and not (name == "held_out" and value is None):
+            raise ConfigurationError(
+                f"{name} is a {type(value).__name__}, not a TaskSet.",
+                hint="make one: laurel.tasks.from_iterable(rows), or laurel.tasks.jsonl(path).",
+            )
+    made = next((name for name, maker in REWARDS.items() if maker is reward), None)
+    if made is not None:
+        raise ConfigurationError(f"reward={made} is the function that makes the reward.", hint=f"call it: {made}().")
+
+
+def _unread(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """Arguments that these others leave without a reader, each with the reason."""
+    algorithm: Algorithm = arguments["algorithm"]
+    judged = arguments["held_out"] is not None
+    unread: dict[str, str] = {}
+    if not judged:
+        for name in ("evaluate_every", "evaluation_samples", "evaluation_sampling"):
+            unread[name] = "without held_out tasks nothing is evaluated"
+    if isinstance(algorithm.source, Demonstrated):
+        why = f"'{algorithm.name}' learns from demonstrations"
+        unread["samples_per_prompt"] = why
+        if judged and arguments["evaluation_sampling"] is not None:
+            unread["sampling"] = f"{why}, and evaluation_sampling stands beside it"
+        if not judged:
+            for name in ("reward", "environment", "grading", "sampling", "limits", "max_live_rows"):
+                unread[name] = f"{why}, and there are no held_out tasks to judge it by"
+    return unread
