@@ -38,6 +38,25 @@ class Chat:
             )
         return self._ids(self._render(list(prompt), opening=True), special=False)
 
+    def prompt_lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """See `Policy.prompt_lengths`."""
+        lengths = [0] * len(prompts)
+        plain = [place for place, prompt in enumerate(prompts) if isinstance(prompt, str)]
+        for place, length in zip(plain, self._lengths([str(prompts[p]) for p in plain], special=True), strict=True):
+            lengths[place] = length
+        laid_out = sorted(set(range(len(prompts))) - set(plain))
+        if laid_out and not self.has_template:
+            self.encode_prompt(prompts[laid_out[0]])  # which says what is missing
+        texts = [self._render(list(prompts[place]), opening=True) for place in laid_out]
+        for place, length in zip(laid_out, self._lengths(texts, special=False), strict=True):
+            lengths[place] = length
+        return lengths
+
+    def answer_lengths(self, texts: Sequence[str]) -> list[int]:
+        """See `Policy.answer_lengths`."""
+        self.encode_answer(texts[0])  # an end token is there, or this says so
+        return [length + 1 for length in self._lengths(texts, special=False)]
+
     def encode_answer(self, text: str) -> IntArray:
         """See `Policy.encode_answer`."""
         end = self._tokenizer.eos_token_id
@@ -97,9 +116,22 @@ class Chat:
         )
         return text
 
+    def _lengths(self, texts: Sequence[str], *, special: bool) -> list[int]:
+        """Numbers of tokens, all texts at once, which is many times faster than one by one."""
+        if not texts:
+            return []
+        try:
+            ids = self._tokenizer(list(texts), add_special_tokens=special, verbose=False)["input_ids"]
+        except Exception:  # the tokenizers library raises nothing narrower
+            ids = [[]] * len(texts)
+        # Where something is wrong, `_ids` says what.
+        return [len(own) or len(self._ids(text, special=special)) for own, text in zip(ids, texts, strict=True)]
+
     def _ids(self, text: str, *, special: bool) -> IntArray:
         try:
-            ids = np.asarray(self._tokenizer(text, add_special_tokens=special)["input_ids"], dtype=np.int64)
+            ids = np.asarray(
+                self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"], dtype=np.int64
+            )
         except Exception as error:  # the tokenizers library raises nothing narrower
             known = self._tokenizer.get_vocab()
             unknown = "".join(sorted(character for character in set(text) if character not in known))

@@ -15,6 +15,7 @@ from laurel.policy.attention import ATTENTION_NAME, register
 from laurel.policy.lora import LoraSettings, add_adapter
 from laurel.policy.parity import check_architecture, check_parity, usable_context
 from laurel.policy.policy import Policy
+from laurel.policy.quiet import quiet_transformers
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 """What transformers raises for files that are missing, torn or of another model."""
@@ -126,14 +127,15 @@ def _model(name: str, config: Any, device: torch.device, options: dict[str, Any]
 
     register()
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            name,
-            config=config,
-            dtype=_dtype(device),
-            attn_implementation=ATTENTION_NAME,
-            output_loading_info=True,
-            **options,
-        )
+        with quiet_transformers():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                name,
+                config=config,
+                dtype=_dtype(device),
+                attn_implementation=ATTENTION_NAME,
+                output_loading_info=True,
+                **options,
+            )
     except _UNREADABLE as error:
         raise PolicyError(
             f"{name}: the model cannot be loaded as a causal language model: {_first_line(error)}",

@@ -18,6 +18,7 @@ from laurel.policy.chat import Chat
 from laurel.policy.log_probs import CHUNK_ELEMENTS, Head, log_probs_and_entropy
 from laurel.policy.lora import merged
 from laurel.policy.packed import Packed
+from laurel.policy.quiet import quiet_transformers
 from laurel.policy.tree_attention import TreeAttention
 from laurel.tasks.task import Prompt
 from laurel.tree import IntArray
@@ -91,6 +92,22 @@ class Policy:
             PolicyError: for a conversation without a chat template, text that has no tokens, or an unknown character.
         """
         return self.chat.encode_prompt(prompt)
+
+    def prompt_lengths(self, prompts: Sequence[Prompt]) -> list[int]:
+        """How many tokens `encode_prompt` gives for each of many prompts.
+
+        Raises:
+            PolicyError: as `encode_prompt`.
+        """
+        return self.chat.prompt_lengths(prompts)
+
+    def answer_lengths(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens `encode_answer` gives for each of some texts (at least one).
+
+        Raises:
+            PolicyError: as `encode_answer`.
+        """
+        return self.chat.answer_lengths(texts)
 
     def bridge(self, observation: str, *, ended_turn: bool) -> IntArray:
         """Token ids between one turn of the policy and the next: end of turn, the observation, the new opening.
@@ -204,7 +221,8 @@ class Policy:
         directory = Path(directory)
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            merged(self.model).save_pretrained(directory)
+            with quiet_transformers():
+                merged(self.model).save_pretrained(directory)
             self.tokenizer.save_pretrained(directory)
         except OSError as error:
             raise PolicyError(f"Cannot write the model to {directory}: {error}.", hint="choose another one.") from error
