@@ -6,7 +6,7 @@ from laurel.runs.reading import RunReader, Status
 from laurel.runs.records import Evaluation, Event
 from laurel.runs.run import Run, is_run, open_run
 from laurel.runs.summary import Summary
-from laurel.runs.trackers import TRACKERS, Tracker, Trackers, open_trackers
+from laurel.runs.trackers import TRACKERS, Tracker, Trackers, check_trackers, open_trackers
 from laurel.runs.versions import current_versions
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Summary",
     "Tracker",
     "Trackers",
+    "check_trackers",
     "current_versions",
     "is_run",
     "open_run",

@@ -140,8 +140,8 @@ class Trackers:
                 self._run.record_event("warning", text, step=step)
 
 
-def open_trackers(names: Sequence[str], run: Run) -> Trackers:
-    """The trackers of these names, for a run that was just created or resumed.
+def check_trackers(names: Sequence[str]) -> None:
+    """See that these can be opened, before there is a run.
 
     Raises:
         ConfigurationError: for an unknown name.
@@ -150,6 +150,16 @@ def open_trackers(names: Sequence[str], run: Run) -> Trackers:
     for name in names:
         if name not in TRACKERS:
             raise unknown_key("trackers", name, TRACKERS)
+        _require(name, name)
+
+
+def open_trackers(names: Sequence[str], run: Run) -> Trackers:
+    """The trackers of these names, for a run that was just created or resumed.
+
+    Raises:
+        ConfigurationError, MissingExtraError: see `check_trackers`.
+    """
+    check_trackers(names)
     return Trackers([TRACKERS[name](run) for name in names], run)
 
 
