@@ -64,4 +64,4 @@ def test_rich_draws_it(tmp_path: Path) -> None:
     with Run.create(tmp_path / "run", {}) as run:
         drawn = io.StringIO()
         Console(file=drawn, width=200).print(run.summary())
-        assert "laurel export" in drawn.getvalue()
+        assert "laurel show" in drawn.getvalue()
