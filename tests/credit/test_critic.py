@@ -102,6 +102,15 @@ def test_v_trace_bounds_its_ratios():
     np.testing.assert_allclose(credit.advantages, [0, 1.5])
 
 
+def test_v_trace_bounds_what_it_carries_on_its_own():
+    # Two tokens, ratios 4, V = 0, R = 1: rho' = 3, c = 0.5. Target of the second 3, of the first 0 + 0.5 * 3.
+    outcome = Outcome(Ending.TERMINATED, "stop", Score(1.0))
+    tree = Tree("t", "t", (Segment(Source.PROMPT, [1], -1), Segment(Source.POLICY, [2, 3], 0, outcome=outcome)))
+    (credit,) = VTrace(rho_cap=3.0, c_cap=0.5)([tree], [np.zeros(3)], [np.full(3, np.log(4.0))])
+    np.testing.assert_allclose(credit.value_targets, [0, 1.5, 3.0])
+    np.testing.assert_allclose(credit.advantages, [0, 9.0, 3.0])  # 3 * (v of what follows), 3 * R
+
+
 @given(seeds, st.randoms(use_true_random=False))
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_splitting_a_segment_changes_nothing(rule, seed, random):
