@@ -17,9 +17,10 @@ import importlib
 import inspect
 import os
 import re
+import traceback
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ import yaml
 
 from laurel.errors import ConfigurationError, unknown_key
 
+NOT_IN_RECIPES = ("progress",)
+"""Arguments of `laurel.train` that only Python can give."""
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -41,18 +46,19 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"Cannot read the recipe {path}: {error.strerror}.", hint="check the path.") from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not YAML: {error}", hint="mend the line that is named.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"The recipe {path} is not UTF-8 text.", hint="give a YAML file.") from error
+    data = _yaml(text, str(path))
     if not isinstance(data, dict):
         raise ConfigurationError(f"{path} holds no mapping of keys to values.", hint="start with 'policy: ...'.")
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator:
             raise ConfigurationError(f"'{override}' is no override.", hint="write key=value, such as steps=10.")
-        _place(data, key.split("."), yaml.safe_load(value), override)
+        _place(data, key.split("."), _yaml(value, f"The override '{override}'"), override)
     return typing.cast(dict[str, Any], _expand(data, ""))
 
 
@@ -66,6 +72,9 @@ def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: S
         ConfigurationError: for an unknown key, a missing one or a value of the wrong kind, naming the nearest key.
     """
     registries = {key: registry for key, registry in _registries().items() if key not in leave_out}
+    for key in NOT_IN_RECIPES:
+        if key in data:
+            raise ConfigurationError(f"recipe: '{key}' cannot be written in a recipe.", hint="remove it.")
     built = arguments("recipe", target, data, components=registries, unchecked=leave_out)
     return {key: value for key, value in built.items() if key not in leave_out}
 
@@ -83,11 +92,13 @@ def arguments(
     resolved: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in parameters:
-            raise unknown_key(kind, str(key), parameters)
+            raise unknown_key(kind, str(key), [name for name in parameters if name not in NOT_IN_RECIPES])
         registry = (components or {}).get(key)
         if key in unchecked:
             resolved[key] = value
         elif registry is not None:
+            if value is None and parameters[key].default is inspect.Parameter.empty:
+                raise ConfigurationError(f"{kind}: the key '{key}' is empty.", hint=f"give it a value: '{key}: ...'.")
             resolved[key] = component(key, registry, value)
         else:
             resolved[key] = _convert(f"{kind}: {key}", hints.get(key, Any), value)
@@ -109,6 +120,8 @@ def component(kind: str, registry: Mapping[str, Callable[..., Any]], value: Any)
             value = {"name": "load", "name_or_directory": value}
         elif ":" in value:
             return _import(kind, value)
+    if isinstance(value, str) and kind != "policy":
+        raise unknown_key(kind, value, registry)
     if not isinstance(value, Mapping) or "name" not in value:
         known = ", ".join(sorted(registry))
         raise ConfigurationError(f"{kind}: cannot understand {value!r}.", hint=f"give a name: {known}.")
@@ -120,11 +133,18 @@ def component(kind: str, registry: Mapping[str, Callable[..., Any]], value: Any)
             return factory(**arguments(f"{kind} {name}", factory, settings))
         raise unknown_key(kind, str(name), registry)
     if name == "weighted" and isinstance(settings.get("parts"), Mapping):
-        parts = {
-            key: (component(kind, registry, reward), weight) for key, (reward, weight) in settings["parts"].items()
-        }
-        settings["parts"] = parts
+        settings["parts"] = {part: _part(kind, registry, part, pair) for part, pair in settings["parts"].items()}
     return registry[name](**arguments(f"{kind} '{name}'", registry[name], settings))
+
+
+def _part(kind: str, registry: Mapping[str, Callable[..., Any]], part: str, pair: Any) -> tuple[Any, Any]:
+    """One part of a weighted reward: [reward, weight]."""
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[1], int | float):
+        raise ConfigurationError(
+            f"{kind} 'weighted': the part '{part}' is {pair!r}, not a reward and a weight.",
+            hint=f"write '{part}: [exact_match, 1.0]'.",
+        )
+    return component(f"{kind} 'weighted': {part}", registry, pair[0]), pair[1]
 
 
 def policies() -> dict[str, Callable[..., Any]]:
@@ -153,12 +173,40 @@ def _convert(where: str, annotation: Any, value: Any) -> Any:
     for option in _options(annotation):
         if dataclasses.is_dataclass(option) and isinstance(option, type) and isinstance(value, Mapping):
             return option(**arguments(where, option, value))
+    options = _options(annotation)
+    rows = any(typing.get_origin(option) is Iterable for option in options)
+    if rows and isinstance(value, list):
+        return value  # the source that takes them reads them, and complains by number
+    truth = isinstance(value, bool) and {int, float} & set(options) and bool not in options
+    if rows or truth:
+        raise _unfit(where, value, options)
     try:
         adapter = pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
         return adapter.validate_python(value)
     except pydantic.ValidationError as error:
-        reason = "; ".join(str(item["msg"]) for item in error.errors())
-        raise ConfigurationError(f"{where}: {value!r} does not fit: {reason}.", hint="see `laurel explain`.") from error
+        raise _unfit(where, value, options) from error
+
+
+def _unfit(where: str, value: Any, options: Sequence[Any]) -> ConfigurationError:
+    wanted = " or ".join(dict.fromkeys(_kind(option) for option in options if option is not type(None)))
+    empty = " (or null)" if type(None) in options else ""
+    return ConfigurationError(f"{where}: {value!r} does not fit.", hint=f"give {wanted}{empty}.")
+
+
+def _kind(annotation: Any) -> str:
+    """What an annotation asks for, in the words of someone who writes YAML."""
+    origin = typing.get_origin(annotation)
+    if annotation in _WORDS:
+        return _WORDS[annotation]
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(annotation)))
+    if origin in (tuple, list, Sequence, Iterable):
+        return "a list, such as [a, b]"
+    if dataclasses.is_dataclass(annotation):
+        return "a mapping with some of the keys " + ", ".join(field.name for field in dataclasses.fields(annotation))
+    if origin in (dict, Mapping):
+        return "a mapping, such as {a: b}"
+    return str(getattr(annotation, "__name__", annotation))
 
 
 def _options(annotation: Any) -> tuple[Any, ...]:
@@ -169,12 +217,43 @@ def _options(annotation: Any) -> tuple[Any, ...]:
 
 def _import(kind: str, path: str) -> Any:
     module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise ConfigurationError(f"{kind}: cannot understand '{path}'.", hint="write package.module:function.")
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(
-            f"{kind}: cannot import '{path}': {error}", hint="write package.module:function, importable from here."
+            f"{kind}: cannot import '{path}': {error}.", hint="write package.module:function, importable from here."
         ) from error
+    except Exception as error:  # whatever somebody's module does while it is imported
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+        raise ConfigurationError(
+            f"{kind}: importing '{module_name}' raised {type(error).__name__}: {error}{place}.", hint="mend the module."
+        ) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; YAML itself would take the last one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key '{key.value}' is there twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def _yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        place = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigurationError(f"{where}{place} is not YAML: {error.problem}.", hint="mend that line.") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{where} is not YAML: {error}.", hint="give a YAML file.") from error
 
 
 def _expand(value: Any, where: str) -> Any:
