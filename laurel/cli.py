@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from laurel.errors import ConfigurationError, LaurelError
 
 app = typer.Typer(
     name="laurel",
     help="Train language models by reinforcement. Start with: laurel demo",
+    epilog="A recipe from start to end:  check, explain, train, show, eval, export.  "
+    "Each command says more with --help, for example: laurel train --help",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -38,6 +43,8 @@ def demo(
     """From nothing to a solved task on this machine: clone a few demonstrations, then reinforce a verifiable reward.
 
     Exits with 1 if the held-out target is missed.
+
+    [bold]laurel demo[/bold]   (minutes on two cores, no GPU, nothing is downloaded)
     """
     from laurel.demo import demonstrate
 
@@ -50,35 +57,49 @@ def train(
     overrides: OverridesArgument = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
 ) -> None:
-    """Train as a recipe says.
+    """Train as a recipe says. What was interrupted goes on with --resume, as if nothing had happened.
 
-    [bold]laurel train recipes/reasoning_gym.yaml steps=50 run=runs/mine[/bold]
+    [bold]laurel train recipes/gsm8k.yaml[/bold]
+
+    [bold]laurel train recipes/gsm8k.yaml policy=my-model algorithm.clip=0.3 steps=50 run=runs/mine[/bold]
+
+    [bold]laurel train recipes/gsm8k.yaml --resume[/bold]
     """
-    from laurel import recipe as recipes
     from laurel.progress import Terminal
+    from laurel.recipe import resolve
     from laurel.training import train as start
 
-    data = recipes.read(recipe, overrides or ())
-    data.setdefault("run", f"runs/{recipe.stem}")
-    arguments = recipes.resolve(data, start)
+    arguments = resolve(_recipe(recipe, overrides), start)
     arguments["resume"] = resume or arguments.get("resume", False)
     arguments["progress"] = Terminal(console)
+    again = shlex.join(["laurel", "train", str(recipe), *(overrides or ()), "--resume"])
     try:
         finished = start(**arguments)
     except KeyboardInterrupt:
-        console.print(f"\nInterrupted. Go on with: laurel train {recipe} --resume")
+        console.print(f"\nInterrupted. Go on with: {again}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    console.print(finished.summary(), highlight=False, markup=False)
+    except LaurelError as error:
+        if _stopped_by(error, Path(arguments["run"])):
+            error.add_note(f"Then go on with: {again}")
+        raise
+    if finished.resumed_from is not None and finished.resumed_from >= arguments.get("steps", 0):
+        console.print(f"All {finished.resumed_from} steps were done already; steps=... goes further.", highlight=False)
+    console.print(str(finished.summary()), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def explain(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
-    """Say what a recipe would do: the method as an equation, every setting, the batch plan, memory and time."""
-    from laurel import recipe as recipes
+    """Say what a recipe would do: the method as an equation, every setting, the batch plan, memory and time.
+
+    Nothing is trained or written. It refuses what training would refuse.
+
+    [bold]laurel explain recipes/gsm8k.yaml samples_per_prompt=16[/bold]
+    """
     from laurel.plan import explain as describe
+    from laurel.recipe import resolve
     from laurel.training import train as start
 
-    console.print(describe(recipes.resolve(recipes.read(recipe, overrides or ()), start)))
+    console.print(describe(resolve(_recipe(recipe, overrides), start)), highlight=False)
 
 
 @app.command()
@@ -86,13 +107,15 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
     """Before a run: every gold answer scores full marks, every wrong one does not, no prompt is in two splits.
 
     Exits with 1 if something is wrong.
+
+    [bold]laurel check recipes/gsm8k.yaml[/bold]
     """
-    from laurel import recipe as recipes
+    from laurel.recipe import resolve
     from laurel.rewards import check_reward
     from laurel.tasks import check_leak
     from laurel.training import train as start
 
-    arguments = recipes.resolve(recipes.read(recipe, overrides or ()), start, leave_out=("policy",))
+    arguments = resolve(_recipe(recipe, overrides), start, leave_out=("policy",))
     reward = arguments.get("reward")
     if reward is None:
         raise ConfigurationError("The recipe has no reward to check.", hint="add reward: ...")
@@ -101,7 +124,7 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
         if arguments.get(name) is not None:
             report = check_reward(arguments[name], reward)
             console.print(f"[bold]{name}[/bold]")
-            console.print(str(report), highlight=False, markup=False)
+            console.print(str(report), highlight=False, markup=False, soft_wrap=True)
             sound = sound and report.passed
     if arguments.get("held_out") is not None:
         check_leak(arguments["tasks"], arguments["held_out"])
@@ -114,85 +137,127 @@ def eval(
     model: Annotated[str, typer.Argument(help="A model directory, a hub name, or the directory of a run.")],
     tasks: Annotated[Path, typer.Option(help="A JSONL or Parquet file.")],
     prompt: Annotated[
-        str, typer.Option(help="Column of the prompt, or a template such as 'Q: {question}'.")
-    ] = "prompt",
-    reference: Annotated[str, typer.Option(help="Column of the gold answer.")] = "reference",
+        str | None, typer.Option(help="Column of the prompt (question), or a template such as 'Q: {question}'.")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Column of the gold answer (answer).")] = None,
     extract: Annotated[str | None, typer.Option(help="Text after which the gold answer stands.")] = None,
     reward: Annotated[str, typer.Option(help="A reward's name or package.module:function.")] = "exact_match",
-    samples: Annotated[int, typer.Option(help="Answers per task.")] = 1,
+    conversation: Annotated[
+        bool, typer.Option("--conversation", help="Ask as the user, by the chat template.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=1, help="Answers per task.")] = 1,
     temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(help="Budget of one answer.")] = 256,
-    limit: Annotated[int | None, typer.Option(help="Only the first tasks.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Budget of one answer.")] = 256,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first tasks.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Write every answer here, as JSONL.")] = None,
 ) -> None:
-    """Score a model on a file of tasks, with a 95 % interval."""
+    """Score a model on a file of tasks, with a 95 % interval.
+
+    [bold]laurel eval runs/mine --tasks test.jsonl --reward numeric_answer[/bold]
+
+    [bold]laurel eval my-model --tasks test.jsonl --prompt "Q: {question} A:" --output answers.jsonl[/bold]
+    """
     from laurel import rewards
-    from laurel import tasks as sources
-    from laurel.evaluation import evaluate, write_answers
+    from laurel.evaluation import check_output, evaluate, write_answers
+    from laurel.preflight import check_prompts
     from laurel.recipe import arguments, component, policies
     from laurel.restoring import policy_of_run
     from laurel.rollout import Limits, LocalSampler
     from laurel.runs import is_run
+    from laurel.tasks import SOURCES
     from laurel.tree import Sampling
 
-    source = "parquet" if tasks.suffix == ".parquet" else "jsonl"
-    settings = {"path": str(tasks), "prompt": prompt, "reference": reference, "extract": extract}
-    loaded = sources.SOURCES[source](**arguments("tasks", sources.SOURCES[source], settings))
+    if output is not None:
+        check_output(output)
+    source = SOURCES["parquet" if tasks.suffix == ".parquet" else "jsonl"]
+    settings = {"prompt": prompt, "reference": reference, "extract": extract, "limit": limit}
+    given = {name: value for name, value in settings.items() if value is not None}
+    loaded = source(**arguments("tasks", source, {"path": str(tasks), "conversation": conversation, **given}))
+    judge = component("reward", rewards.REWARDS, reward)
     policy = policy_of_run(Path(model)) if is_run(Path(model)) else component("policy", policies(), model)
-    sampler = LocalSampler(
-        policy, Sampling(temperature=temperature), Limits(max_new_tokens=max_new_tokens), seed=seed
-    )  # fmt: skip
-    with rewards.Grader(component("reward", rewards.REWARDS, reward), rewards.GradingSettings()) as grader:
-        result = evaluate(sampler, grader, loaded[:limit], samples=samples, name=tasks.stem)
-    console.print(str(result), highlight=False)
+    sampler = LocalSampler(policy, Sampling(temperature=temperature), Limits(max_new_tokens=max_new_tokens), seed=seed)
+    check_prompts(policy, loaded, sampler.path_limit)
+    with rewards.Grader(judge, rewards.GradingSettings()) as grader:
+        result = evaluate(sampler, grader, loaded, samples=samples, name=tasks.stem)
+    console.print(str(result), highlight=False, markup=False)
     if output is not None:
         write_answers(output, result, loaded.by_id)
-        console.print(f"answers: {output}")
+        console.print(f"answers: {output}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def show(run: RunArgument) -> None:
-    """The result of a run: its reward curve, evaluations, failures, and what to do next."""
+    """The result of a run: its reward curve, evaluations, failures, and what to do next. Also while it goes on.
+
+    [bold]laurel show runs/mine[/bold]
+    """
     from laurel.chart import curve
     from laurel.runs import Run
 
     with Run.open(run) as opened:
-        console.print(opened.summary(), highlight=False, markup=False)
+        console.print(str(opened.summary()), highlight=False, markup=False, soft_wrap=True)
         for name in ("reward", "loss"):
             points = [(step, metric.mean) for step, metric in opened.metric(name)]
-            if points:
-                console.print(curve(points, label=f"{name}, by step"), highlight=False, markup=False)
+            if len(points) > 1:
+                console.print(curve(points, label=f"{name}, by step"), soft_wrap=True, highlight=False, markup=False)
 
 
 @app.command()
 def export(run: RunArgument, directory: Annotated[Path, typer.Argument(help="Where the model is written.")]) -> None:
-    """Write the run's newest weights as a directory that AutoModelForCausalLM.from_pretrained loads."""
-    from laurel.restoring import policy_of_run
+    """Write the run's newest weights as a directory that AutoModelForCausalLM.from_pretrained loads.
 
+    [bold]laurel export runs/mine my-model[/bold]
+    """
+    from laurel.restoring import policy_of_run
+    from laurel.runs import is_run
+
+    if is_run(directory):
+        raise ConfigurationError(f"{directory} is a run.", hint="export into a directory of its own.")
     policy_of_run(run).export(directory)
-    console.print(f"written: {directory}")
+    console.print(f"written: {directory}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def methods() -> None:
-    """Every method by name, with its equation and its paper."""
+    """Every method by name, with its equation, its paper and its settings."""
     from laurel.algorithms import METHODS
+    from laurel.plan import method_card
 
-    table = Table("name", "method", "maximises", "paper", box=None, pad_edge=False)
-    for name, method in sorted(METHODS.items()):
-        algorithm = method()
-        table.add_row(f"[bold]{name}[/bold]", algorithm.title, algorithm.equation, algorithm.paper)
-    console.print(table)
+    for name in sorted(METHODS):
+        console.print(method_card(METHODS[name]), highlight=False)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; errors that Laurel raises on purpose are printed without a traceback, with exit status 1."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a recipe may name functions of modules that lie where it is run
     try:
-        app()
+        app(arguments)
     except LaurelError as error:
-        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/bold red]: {error}", highlight=False)
+        shown = Console(stderr=True)
+        text = Text.assemble((type(error).__name__, "bold red"), f": {error}")
+        for note in getattr(error, "__notes__", ()):
+            text.append(f"\n  {note}")
+        shown.print(text, highlight=False, soft_wrap=not shown.is_terminal)
         sys.exit(1)
+
+
+def _recipe(recipe: Path, overrides: Sequence[str] | None) -> dict[str, object]:
+    """What a recipe says; its run is named after it unless it names one."""
+    from laurel.recipe import read
+
+    return {"run": f"runs/{recipe.stem}", **read(recipe, overrides or ())}
+
+
+def _stopped_by(error: LaurelError, run: Path) -> bool:
+    """Whether this error ended the run, which is there to be resumed; others come before there is a run."""
+    from laurel.runs import Run, is_run
+
+    if not is_run(run):
+        return False
+    with Run.open(run) as opened:
+        return opened.status.state == "failed" and error.message in opened.status.reason
 
 
 if __name__ == "__main__":

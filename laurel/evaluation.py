@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from laurel.environments import Environment
+from laurel.errors import ConfigurationError, RunError
 from laurel.metrics import Metric
 from laurel.rewards import Grader
 from laurel.rollout import Job, LocalSampler
@@ -81,8 +83,30 @@ def evaluate(
     return Evaluation(name, mean, low, high, len(means), failed, tuple(trees))
 
 
+def check_output(path: Path) -> None:
+    """See that answers can be written there, before they are drawn; nothing that is there is touched.
+
+    Raises:
+        ConfigurationError: if they cannot.
+    """
+    folder = path.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise ConfigurationError(f"The answers cannot be written to {path}.", hint="name a file in a folder of yours.")
+
+
 def write_answers(path: Path, evaluation: Evaluation, tasks: Mapping[str, Task]) -> None:
-    """Every answer of an evaluation as one JSON object per line: task, prompt, answer, reference, reward or failure."""
+    """Every answer of an evaluation as one JSON object per line: task, prompt, answer, reference, reward or failure.
+
+    Raises:
+        RunError: if the file cannot be written.
+    """
+    try:
+        _write(path, evaluation, tasks)
+    except OSError as error:
+        raise RunError(f"The answers cannot be written to {path}: {error.strerror}.", hint="make room.") from error
+
+
+def _write(path: Path, evaluation: Evaluation, tasks: Mapping[str, Task]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for tree in evaluation.trees:
             for rollout in tree.rollouts:

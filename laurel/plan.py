@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,18 @@ from rich.text import Text
 
 from laurel.algorithms import Algorithm, Demonstrated
 from laurel.configuration import describe
+from laurel.learner import OptimiserSettings
+from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
 from laurel.policy import Policy, load
+from laurel.preflight import check_fit, check_parts, unread_arguments
+from laurel.rewards import GradingSettings
 from laurel.rollout import Limits
 from laurel.tasks import TaskSet
 from laurel.training import SAMPLES_PER_PROMPT, train
+from laurel.tree import Sampling
 
 MATRIX_SIZE = 1024
 PROMPTS_LOOKED_AT = 64
-GIBIBYTE = 2**30
 # Values kept for the backward pass, per token and layer, counted in a Llama-shaped block run eagerly: about this many
 # hidden-sized ones and this many of the width of the feed-forward.
 HIDDEN_SIZED_ACTIVATIONS = 16
@@ -60,20 +64,44 @@ class Batch:
 
 
 def explain(arguments: Mapping[str, Any]) -> RenderableType:
-    """A readable account of the call `laurel.train(**arguments)`."""
-    settings = {
-        name: arguments.get(name, parameter.default) for name, parameter in inspect.signature(train).parameters.items()
-    }
+    """A readable account of the call `laurel.train(**arguments)`.
+
+    Raises:
+        ConfigurationError, TaskError: what training would refuse before it starts.
+    """
+    defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
+    settings = {**defaults, **arguments}
+    check_parts(settings, defaults)
     algorithm: Algorithm = settings["algorithm"]
     policy = load(settings["policy"]) if isinstance(settings["policy"], str) else settings["policy"]
+    check_fit(policy, settings)
     batch = derive(policy, settings)
     return Group(
-        _method(algorithm),
-        _settings(settings),
-        _available(algorithm, settings),
-        _batch(batch, settings["steps"]),
-        _estimate(policy, algorithm, batch, settings),
+        card(f"{algorithm.name}: {algorithm.title}", [*_story(algorithm), *_choices(algorithm)]),
+        card("settings", _settings(settings)),
+        card("what there is to learn from", _available(algorithm, settings)),
+        card("each step", _batch(batch, settings["steps"])),
+        card("memory, estimated", _memory(policy, algorithm, batch, settings)),
+        card("time, estimated", _time(policy, batch, settings["steps"])),
     )
+
+
+def method_card(method: Callable[..., Algorithm]) -> RenderableType:
+    """A named method with its equation, its paper and its settings, under their defaults."""
+    algorithm = method()
+    parameters = inspect.signature(method).parameters.values()
+    settings = ", ".join(f"{parameter.name}={parameter.default}" for parameter in parameters)
+    return card(f"{algorithm.name}: {algorithm.title}", [*_story(algorithm), ("settings", settings or "none")])
+
+
+def card(title: str, rows: Iterable[tuple[str, str]]) -> RenderableType:
+    """A title over labelled texts, which stay readable where they are wrapped."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for label, text in rows:
+        grid.add_row(Text(f"  {label}"), Text(text))
+    return Group(Text(title, style="bold"), grid, Text())
 
 
 def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
@@ -81,10 +109,10 @@ def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
     algorithm: Algorithm = settings["algorithm"]
     tasks: TaskSet = settings["tasks"]
     looked_at = list(tasks)[:PROMPTS_LOOKED_AT]
-    prompt_tokens = max(len(policy.encode_prompt(task.prompt)) for task in looked_at)
+    prompt_tokens = max(policy.prompt_lengths([task.prompt for task in looked_at]))
     demonstrated = isinstance(algorithm.source, Demonstrated)
     if demonstrated:
-        answer_tokens = max(len(policy.encode_answer(task.reference or "")) for task in looked_at)
+        answer_tokens = max(policy.answer_lengths([task.reference or "" for task in looked_at]))
     else:
         limits: Limits = settings["limits"] or Limits()
         answer_tokens = min(limits.max_new_tokens * limits.max_turns, policy.context_length - prompt_tokens)
@@ -97,57 +125,81 @@ def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
     )
 
 
-def _method(algorithm: Algorithm) -> RenderableType:
-    lines = Text()
-    lines.append(f"{algorithm.name}: {algorithm.title}\n", style="bold")
-    lines.append(f"  maximises   {algorithm.equation}\n")
-    lines.append(f"  paper       {algorithm.paper}\n")
-    lines.append(f"  deviations  {algorithm.deviations}\n")
+def _story(algorithm: Algorithm) -> list[tuple[str, str]]:
+    return [
+        ("maximises", algorithm.equation),
+        ("paper", algorithm.paper),
+        ("deviations", algorithm.deviations),
+    ]
+
+
+def _choices(algorithm: Algorithm) -> list[tuple[str, str]]:
+    rows = []
     for part in ("source", "credit", "objective", "regularisers", "reduction", "step"):
         value = getattr(algorithm, part)
-        shown = ", ".join(map(_short, value)) or "none" if isinstance(value, tuple) else _short(value)
-        lines.append(f"  {part:<12}{shown}\n")
-    return lines
+        rows.append((part, ", ".join(map(_short, value)) or "none" if isinstance(value, tuple) else _short(value)))
+    return rows
 
 
-def _settings(settings: Mapping[str, Any]) -> RenderableType:
-    table = Table("setting", "value", box=None, pad_edge=False)
-    hidden = ("algorithm", "progress", "resume")
+def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every setting as it will be; one that nobody reads says why."""
+    unread = unread_arguments(settings)
+    meant = {
+        "samples_per_prompt": SAMPLES_PER_PROMPT,
+        "sampling": Sampling(),
+        "evaluation_sampling": "as sampling",
+        "limits": Limits(),
+        "optimiser": OptimiserSettings(),
+        "grading": GradingSettings(),
+        "evaluate_every": "before the first step and after the last",
+        "tokens_per_microbatch": "chosen by device",
+        "environment": "none: one answer",
+        "held_out": "none",
+        "reward": "from the environment" if settings["environment"] is not None else "none",
+    }
+    rows = []
     for name, value in settings.items():
-        if name not in hidden:
-            table.add_row(f"  {name}", _short(value))
-    return table
+        if name in ("algorithm", "progress", "resume"):
+            continue
+        if name in unread:
+            rows.append((name, f"not read: {unread[name]}"))
+        elif isinstance(value, TaskSet):
+            rows.append((name, f"{value.name}: {len(value):,} tasks"))
+        else:
+            rows.append((name, _short(meant.get(name) if value is None else value)))
+    return rows
 
 
-def _available(algorithm: Algorithm, settings: Mapping[str, Any]) -> RenderableType:
-    references = all(task.reference is not None for task in list(settings["tasks"])[:PROMPTS_LOOKED_AT])
-    rows = [
-        ("reward", settings["reward"] is not None or settings["environment"] is not None),
-        ("demonstrations or gold answers", references),
-        ("dynamics (an environment that answers)", settings["environment"] is not None),
-        ("held-out tasks", settings["held_out"] is not None),
-        ("accelerator", torch.cuda.is_available()),
-    ]
-    lines = Text("\n")
-    for name, present in rows:
-        lines.append("  available   " if present else "  missing     ", style="green" if present else "yellow")
-        lines.append(f"{name}\n")
+def _available(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    looked_at = list(settings["tasks"])[:PROMPTS_LOOKED_AT]
+    parts = {
+        "reward": settings["reward"] is not None or settings["environment"] is not None,
+        "demonstrations or gold answers": all(task.reference is not None for task in looked_at),
+        "dynamics (an environment that answers)": settings["environment"] is not None,
+        "held-out tasks": settings["held_out"] is not None,
+        "accelerator": torch.cuda.is_available(),
+    }
+    rows = [("available" if present else "missing", name) for name, present in parts.items()]
     if algorithm.needs_reference:
-        lines.append("  reference   the policy at the start of the run, kept unchanged\n")
-    return lines
+        rows.append(("available", "reference: the policy at the start of the run, kept unchanged"))
+    return rows
 
 
-def _batch(batch: Batch, steps: int) -> RenderableType:
+def _batch(batch: Batch, steps: int) -> list[tuple[str, str]]:
     saved = batch.row_tokens / batch.distinct_tokens
-    return Text(
-        f"\n  {batch.prompts} prompts x {batch.samples} samples = {batch.rollouts} rollouts per step, {steps} steps, "
-        f"{batch.optimiser_steps} optimiser step(s) each\n"
-        f"  at most {batch.distinct_tokens:,} distinct tokens per step (prompt {batch.prompt_tokens}, answer "
-        f"{batch.answer_tokens}); row by row it would be {batch.row_tokens:,} ({saved:.1f} times as many)\n"
-    )
+    times = "time" if batch.optimiser_steps == 1 else "times"
+    return [
+        ("rollouts", f"{batch.prompts} prompts x {batch.samples} samples = {batch.rollouts}, {steps:,} steps"),
+        ("learned from", f"{batch.optimiser_steps} {times} (optimiser steps per batch)"),
+        (
+            "tokens",
+            f"at most {batch.distinct_tokens:,} distinct ones (prompt {batch.prompt_tokens:,}, answer "
+            f"{batch.answer_tokens:,}); row by row {batch.row_tokens:,}, {saved:.1f} times as many",
+        ),
+    ]
 
 
-def _estimate(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mapping[str, Any]) -> RenderableType:
+def _memory(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     weights = policy.parameter_count
     trained = sum(parameter.numel() for parameter in policy.trainable_parameters().values())
     config = policy.model.config.get_text_config()
@@ -155,33 +207,42 @@ def _estimate(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mapp
     inner = getattr(config, "intermediate_size", None) or 4 * width
     layers = config.num_hidden_layers
     size = torch.finfo(policy.dtype).bits // 8
-    microbatch = min(settings["tokens_per_microbatch"] or batch.distinct_tokens, batch.distinct_tokens)
     per_token = layers * (HIDDEN_SIZED_ACTIVATIONS * width + INNER_SIZED_ACTIVATIONS * inner) * size
-    live = min(batch.rollouts, settings["max_live_rows"])
-    cache = (
-        2 * layers * policy.key_value_width * size * (batch.prompts * batch.prompt_tokens + live * batch.answer_tokens)
-    )
+    microbatch = _microbatch(policy, batch, settings["tokens_per_microbatch"])
+    live = 0 if settings["reward"] is None and settings["environment"] is None else settings["max_live_rows"]
+    cached = batch.prompts * batch.prompt_tokens + min(batch.rollouts, live) * batch.answer_tokens
     parts = {
         "weights": weights * size,
         "gradients, moments and masters": trained * (4 + 8 + (4 if size < 4 else 0)),
-        "reference": weights * size if algorithm.needs_reference else 0,
-        "activations of a micro-batch": microbatch * per_token,
-        "cache of keys and values": cache,
+        "reference": trained * size if algorithm.needs_reference else 0,
+        f"activations of {microbatch:,} tokens": microbatch * per_token,
+        "cache of keys and values": 2 * layers * policy.key_value_width * size * cached if live else 0,
     }
+    rows = [(_bytes(amount), name) for name, amount in parts.items() if amount]
+    return [*rows, (_bytes(sum(parts.values())), "together")]
+
+
+def _microbatch(policy: Policy, batch: Batch, wanted: int | None) -> int:
+    """Most tokens in one forward pass of the learner: several trees, or one that is not worth cutting."""
+    together = wanted or TOKENS_PER_MICROBATCH.get(policy.device.type, TOKENS_PER_MICROBATCH["cuda"])
+    uncut = wanted or UNCUT_TOKENS * together
+    return min(batch.distinct_tokens, max(together, min(batch.distinct_tokens // batch.prompts, uncut)))
+
+
+def _time(policy: Policy, batch: Batch, steps: int) -> list[tuple[str, str]]:
     # Sampling is one forward pass over the distinct tokens, learning one forward and a backward twice as dear.
-    operations = 2 * weights * batch.distinct_tokens * (1 + 3 * batch.optimiser_steps)
+    operations = 2 * policy.parameter_count * batch.distinct_tokens * (1 + 3 * batch.optimiser_steps)
     rate = matrix_rate(policy.device, policy.dtype)
     seconds = operations / rate
-    lines = Text("\n")
-    for name, amount in parts.items():
-        lines.append(f"  {amount / GIBIBYTE:7.2f} GiB  {name}\n")
-    lines.append(f"  {sum(parts.values()) / GIBIBYTE:7.2f} GiB  together, estimated\n", style="bold")
-    lines.append(
-        f"\n  at least {seconds:.2f} s per step, {seconds * settings['steps'] / 60:.1f} minutes in all: "
-        f"{operations / 1e9:,.0f} GFLOP at the {rate / 1e9:,.0f} GFLOP/s that this device was just measured at, "
-        "every answer at its full budget\n"
-    )
-    return lines
+    return [
+        ("per step", f"at least {_seconds(seconds)}, with every answer at its full budget"),
+        ("in all", f"at least {_seconds(seconds * steps)}"),
+        (
+            "because",
+            f"{operations / 1e9:,.3g} GFLOP per step at {rate / 1e9:,.0f} GFLOP/s, as this device just did; small "
+            "models and short answers reach a fraction of that",
+        ),
+    ]
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -196,6 +257,22 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * MATRIX_SIZE**3 / best
 
 
+def _bytes(amount: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{amount:6.1f} {unit:<3}"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 def _short(value: Any) -> str:
     """A value on one line: what `describe` says of it, as name(key=value)."""
     described = describe(value)
@@ -203,4 +280,6 @@ def _short(value: Any) -> str:
         fields = dict(described)
         name = fields.pop("type", fields.pop("name", ""))
         return f"{name}({', '.join(f'{key}={_short(item)}' for key, item in fields.items())})"
-    return str(described)
+    if isinstance(described, list):
+        return "(" + ", ".join(map(_short, described)) + ")" if described else "none"
+    return "none" if described is None else str(described)

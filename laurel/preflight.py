@@ -47,7 +47,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
                 f"{name} must be a whole number from 1, got {value!r}.", hint="change or remove it."
             )
     algorithm: Algorithm = arguments["algorithm"]
-    for name, why in _unread(arguments).items():
+    for name, why in unread_arguments(arguments).items():
         if arguments[name] is not None and arguments[name] != defaults[name]:
             raise ConfigurationError(f"'{name}' would not be read: {why}.", hint=f"remove '{name}'.")
     limits: Limits = arguments["limits"] or Limits()
@@ -174,7 +174,7 @@ def _check_kinds(arguments: Mapping[str, Any]) -> None:
         raise ConfigurationError(f"reward={made} is the function that makes the reward.", hint=f"call it: {made}().")
 
 
-def _unread(arguments: Mapping[str, Any]) -> dict[str, str]:
+def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     """Arguments that these others leave without a reader, each with the reason."""
     algorithm: Algorithm = arguments["algorithm"]
     judged = arguments["held_out"] is not None

@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from laurel.evaluation import Evaluation
 from laurel.metrics import Metric
@@ -39,61 +41,73 @@ class Silent:
 
 
 class Terminal:
-    """A bar with reward, answer length, entropy, tokens per second and time left; plain lines where nobody watches."""
+    """A bar with the time left over a line with reward, answer length, entropy and tokens per second.
+
+    Where nobody watches, plain lines, one every few seconds.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self.console,
+        )
+        self._live: Live | None = None
+        self._status = "starting"
         self._steps = 0
         self._started = self._last_line = 0.0
         self._first_step: int | None = None
 
     def of(self, title: str, steps: int) -> Self:
-        self._steps = steps
-        self._first_step = None
-        self._started = time.monotonic()
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
+        self._steps, self._first_step, self._status = steps, None, "starting"
+        self._started, self._last_line = time.monotonic(), 0.0
         if self.console.is_terminal:
-            columns = (
-                TextColumn("[bold]{task.description}"),
-                BarColumn(bar_width=20),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[status]}"),
-                TimeRemainingColumn(compact=True),
-                TextColumn("left"),
-            )
-            self._bar = Progress(*columns, console=self.console)
-            self._task = self._bar.add_task(title, total=steps, status="starting")
+            self._bar.add_task(title, total=steps)
+            self._live = Live(console=self.console, get_renderable=self._drawn)
         else:
-            self.console.print(f"{title}: {steps} steps")
+            self._line(f"{title}: {steps} steps")
         return self
 
     def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
+        if self._live is not None:
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
     def step(self, step: int, metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> None:
-        status = status_line(metrics, timings)
+        self._status = status_line(metrics, timings)
         now = time.monotonic()
         if self._first_step is None:
             self._first_step = step - 1
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step, status=status)
-        elif now - self._last_line > PLAIN_SECONDS_BETWEEN_LINES or step == self._steps:
+            for task in self._bar.task_ids:  # a resumed run must not take the steps before it for speed
+                self._bar.reset(task, completed=step - 1)
+        for task in self._bar.task_ids:
+            self._bar.update(task, completed=step)
+        if self._live is None and (now - self._last_line > PLAIN_SECONDS_BETWEEN_LINES or step == self._steps):
             self._last_line = now
             left = (now - self._started) / (step - self._first_step) * (self._steps - step)
-            self.console.print(f"  step {step}/{self._steps}  {status}  {left:.0f} s left", highlight=False)
+            self._line(f"  step {step}/{self._steps}  {self._status}  {left:.0f} s left")
 
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
-        self.console.print(f"  after step {step}: {evaluation}", highlight=False)
+        self._line(f"  after step {step}: {evaluation}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _drawn(self) -> Group:
+        return Group(self._bar.get_renderable(), Text(f"  {self._status}", no_wrap=True, overflow="ellipsis"))
 
 
 def status_line(metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> str:
