@@ -46,8 +46,9 @@ class WeightedPolicyGradient:
         _check_maximum(self.maximum_ratio)
 
     def __call__(self, batch: TokenBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        log_ratio = (batch.log_probs - batch.old_log_probs).detach()
-        weight = capped_weight(log_ratio, self.maximum_ratio)
+        difference = batch.log_probs - batch.old_log_probs
+        weight = capped_weight(difference, self.maximum_ratio)
+        log_ratio = difference.detach()
         ratio = torch.exp(log_ratio)
         diagnostics = {
             "ratio/mean": ratio,
@@ -104,7 +105,7 @@ class SamplerCorrection:
         return getattr(self.objective, "needs_reference", False)
 
     def __call__(self, batch: TokenBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        log_ratio = (batch.old_log_probs - batch.sampler_log_probs).detach()
+        log_ratio = batch.old_log_probs - batch.sampler_log_probs
         if not bool(torch.isfinite(log_ratio).all()):
             raise LearnerError(
                 "A token without a sampler log-probability cannot be corrected for its sampler.",
