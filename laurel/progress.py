@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -98,7 +99,7 @@ class Terminal:
         if self._live is None and (now - self._last_line > PLAIN_SECONDS_BETWEEN_LINES or step == self._steps):
             self._last_line = now
             left = (now - self._started) / (step - self._first_step) * (self._steps - step)
-            self._line(f"  step {step}/{self._steps}  {self._status}  {left:.0f} s left")
+            self._line(f"  step {step}/{self._steps}  {self._status}  {timedelta(seconds=round(left))} left")
 
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
         self._line(f"  after step {step}: {evaluation}")
