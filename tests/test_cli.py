@@ -1,0 +1,256 @@
+"""The commands from end to end, as a user sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import laurel, write_project, write_rows
+
+from laurel import cli
+from laurel.algorithms import METHODS
+from laurel.runs import Run
+
+RUN = Path("runs/sums")
+COMMANDS = ("check", "demo", "eval", "explain", "export", "methods", "show", "train")
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    write_project(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def trained(project: Path) -> Path:
+    assert laurel("train", "recipe.yaml").status == 0
+    return RUN
+
+
+def outside(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Another interpreter, in the present directory."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_help_names_every_command_and_each_has_an_example() -> None:
+    general = laurel("--help")
+    assert general.status == 0
+    for command in COMMANDS:
+        assert re.search(rf"│ {command} +\w", general.out), command
+        own = laurel(command, "--help")
+        assert own.status == 0
+        lines = [line.strip() for line in own.out.splitlines()]
+        assert command == "methods" or any(line.startswith(f"laurel {command}") for line in lines), command
+
+
+def test_importing_and_helping_load_neither_torch_nor_transformers() -> None:
+    code = """
+import sys
+import laurel
+from laurel.cli import main
+for arguments in (["--help"], ["train", "--help"], ["eval", "--help"]):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        assert end.code == 0
+print(sorted({"torch", "transformers", "numpy", "pydantic"} & set(sys.modules)))
+"""
+    run = outside("-c", code)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_command_that_is_not_there_names_the_nearest() -> None:
+    said = laurel("trian")
+    assert said.status == 2
+    assert "Did you mean 'train'?" in said.err
+
+
+def test_methods_fit_into_eighty_columns() -> None:
+    said = laurel("methods")
+    assert said.status == 0
+    assert max(map(len, said.out.splitlines())) <= 80
+    flat = " ".join(said.out.split())
+    for method in METHODS.values():
+        algorithm = method()
+        for text in (f"{algorithm.name}: {algorithm.title}", algorithm.equation, algorithm.paper):
+            assert " ".join(text.split()) in flat
+
+
+def test_explain_says_equation_settings_batch_memory_and_time(project: Path) -> None:
+    said = laurel("explain", "recipe.yaml", "algorithm.kl=0.1", "samples_per_prompt=6")
+    assert said.status == 0, said
+    assert max(map(len, said.out.splitlines())) <= 80
+    flat = " ".join(said.out.split())
+    assert METHODS["grpo"](kl=0.1).equation.split(",")[0] in flat  # type: ignore[call-arg]
+    for text in (
+        "limits Limits(max_new_tokens=3",
+        "optimiser OptimiserSettings(learning_rate=",
+        "run runs/sums",
+        "available held-out tasks",
+        "missing dynamics",
+        "available reference: the policy at the start",
+        "4 prompts x 6 samples = 24, 4 steps",
+        # 3 prompt tokens once and 6 times 3 answer tokens make 21 a tree; by rows 6 times 6.
+        "at most 84 distinct ones (prompt 3, answer 3); row by row 144, 1.7 times as many",
+        "together",
+        "per step at least",
+        "GFLOP/s",
+    ):
+        assert text in flat, text
+    assert not RUN.exists()
+
+
+def test_explain_says_what_is_not_read() -> None:
+    clone = ["algorithm=clone", "samples_per_prompt=null", "held_out=null", "reward=null", "limits=null"]
+    flat = " ".join(laurel("explain", "recipe.yaml", *clone).out.split())
+    assert "samples_per_prompt not read: 'clone' learns from demonstrations" in flat
+    assert "evaluate_every not read: without held_out tasks" in flat
+    assert "missing reward" in flat and "available demonstrations" in flat
+
+
+def test_check_finds_a_reward_that_is_blind(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = laurel("check", "recipe.yaml")
+    assert sound.status == 0
+    assert "gold: 40 of 40 score full marks" in sound.out
+    assert "no prompt is in both" in sound.out
+    monkeypatch.syspath_prepend(project)
+    (project / "blind.py").write_text("def reward(task, text):\n    return 1.0\n")
+    blind = laurel("check", "recipe.yaml", "reward=blind:reward")
+    assert blind.status == 1
+    assert "WRONG empty: 0 of 40" in blind.out
+
+
+def test_train_with_overrides_records_what_it_did(project: Path) -> None:
+    said = laurel(
+        "train", "recipe.yaml", "steps=2", "run=runs/mine", "algorithm.clip=0.3", "optimiser.learning_rate=1e-3"
+    )
+    assert said.status == 0, said
+    with Run.open("runs/mine") as run:
+        assert run.steps() == [1, 2]
+        kept = run.configuration
+    assert kept["steps"] == 2
+    assert kept["optimiser"]["learning_rate"] == 1e-3
+    assert kept["algorithm"]["objective"] == {"type": "ClippedRatio", "low": 0.3, "high": 0.3, "dual": None}
+    assert kept["tasks"]["tasks"] == 40
+    assert kept["policy"]["name"] == "tiny"
+
+
+def test_a_run_is_named_after_its_recipe(project: Path) -> None:
+    text = (project / "recipe.yaml").read_text().replace("run: runs/sums\n", "")
+    (project / "sums_again.yaml").write_text(text)
+    assert laurel("train", "sums_again.yaml", "steps=1").status == 0
+    assert Path("runs/sums_again/run.sqlite").exists()
+
+
+def test_what_nobody_watches_is_short_plain_and_undecorated() -> None:
+    said = laurel("train", "recipe.yaml", "steps=30")
+    assert "\x1b" not in said.out and said.err == ""
+    lines = said.out.splitlines()
+    assert lines[0] == "grpo: 30 steps"
+    assert lines[1].startswith("  after step 0: held_out: ")
+    assert any(re.match(r"  step 30/30  reward \d\.\d+  length .* tok/s  0:00:00 left$", line) for line in lines)
+    # Steps are not listed one by one: one line now and then, the evaluations, and the summary.
+    assert len(lines) < 25
+
+
+def test_resume_goes_on_and_says_when_there_is_nothing_left(trained: Path) -> None:
+    done = laurel("train", "recipe.yaml", "--resume")
+    assert done.status == 0
+    assert "All 4 steps were done already; steps=... goes further." in done.out
+    further = laurel("train", "recipe.yaml", "steps=6", "--resume")
+    assert further.status == 0
+    assert "  step 6/6" in further.out and "step 4/6" not in further.out
+    with Run.open(trained) as run:
+        assert run.steps() == [1, 2, 3, 4, 5, 6]
+
+
+def test_resume_without_a_run_starts_one(project: Path) -> None:
+    assert laurel("train", "recipe.yaml", "--resume").status == 0
+    with Run.open(RUN) as run:
+        assert run.resumed_from is None and run.steps() == [1, 2, 3, 4]
+
+
+def test_show_draws_a_finished_an_interrupted_and_a_running_run(trained: Path) -> None:
+    shown = laurel("show", str(trained))
+    assert shown.status == 0
+    for text in ("finished", "reward, by step", "held_out", "after step 2, 4", f"laurel export {trained}"):
+        assert text in shown.out
+    run = Run.resume(trained)
+    try:
+        assert "running" in laurel("show", str(trained)).out
+    finally:
+        run.close()
+    shown = laurel("show", str(trained))
+    assert "interrupted" in shown.out and "--resume" in shown.out
+
+
+def test_an_exported_model_is_what_the_run_holds(trained: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from laurel.restoring import policy_of_run
+
+    said = laurel("export", str(trained), "my-model")
+    assert said.status == 0 and said.out.strip() == "written: my-model"
+    assert said.err == ""  # no bars of transformers
+    model = AutoModelForCausalLM.from_pretrained("my-model").eval()
+    tokens = AutoTokenizer.from_pretrained("my-model")("12>", return_tensors="pt")["input_ids"]
+    own = policy_of_run(trained)
+    assert own.encode_prompt("12>").tolist() == tokens[0].tolist()
+    named = dict(model.named_parameters())
+    for name, tensor in own.tensors().items():
+        assert torch.equal(named[name], tensor), name
+
+
+def test_eval_of_a_run_and_of_its_export_agree_and_write_every_answer(trained: Path) -> None:
+    laurel("export", str(trained), "my-model")
+    options = ["--tasks", "held.jsonl", "--samples", "3", "--max-new-tokens", "3", "--seed", "5"]
+    run = laurel("eval", str(trained), *options, "--output", "run.jsonl")
+    model = laurel("eval", "./my-model", *options, "--output", "model.jsonl")
+    assert run.status == model.status == 0
+    assert run.err == model.err == ""
+    score = re.match(r"held: (\d\.\d{3}) \[(\d\.\d{3}), (\d\.\d{3})\] over 10 tasks\n", run.out)
+    assert score
+    mean, low, high = map(float, score.groups())
+    assert low <= mean <= high
+    assert run.out.splitlines()[0] == model.out.splitlines()[0]
+    assert Path("run.jsonl").read_text() == Path("model.jsonl").read_text()
+    answers = [json.loads(line) for line in Path("run.jsonl").read_text().splitlines()]
+    assert [answer["task"] for answer in answers] == [f"held-{n}" for n in range(1, 11) for _ in range(3)]
+    assert answers[0]["prompt"] == "40>" and answers[0]["reference"] == "4"
+    assert all(answer["reward"] == float(answer["answer"] == answer["reference"]) for answer in answers)
+    assert sum(answer["reward"] for answer in answers) / 30 == pytest.approx(mean, abs=5e-4)
+
+
+def test_eval_reads_templates_other_columns_markers_and_a_limit(trained: Path) -> None:
+    write_rows(Path("other.jsonl"), [{"n": f"{n:02d}", "gold": f"so it is #### {n}"} for n in range(20)])
+    options = ["--prompt", "{n}>", "--reference", "gold", "--extract", "####", "--limit", "4", "--max-new-tokens", "2"]
+    said = laurel("eval", str(trained), "--tasks", "other.jsonl", *options, "--output", "other-answers.jsonl")
+    assert said.status == 0, said
+    answers = [json.loads(line) for line in Path("other-answers.jsonl").read_text().splitlines()]
+    assert [(answer["prompt"], answer["reference"]) for answer in answers] == [(f"0{n}>", str(n)) for n in range(4)]
+
+
+def test_eval_asks_by_the_chat_template_only_if_there_is_one(trained: Path) -> None:
+    said = laurel("eval", str(trained), "--tasks", "held.jsonl", "--conversation")
+    assert said.status == 1
+    assert "no chat template" in said.err
+
+
+def test_functions_of_modules_that_lie_where_the_command_is_run(project: Path) -> None:
+    # The installed command has its own directory first on the path, not the present one: run it so.
+    (project / "mine_here.py").write_text("def reward(task, text):\n    return float(len(text))\n")
+    code = "from laurel.cli import main; main()"
+    run = outside("-P", "-c", code, "train", "recipe.yaml", "steps=1", "held_out=null", "reward=mine_here:reward")
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
