@@ -63,7 +63,7 @@ for arguments in (["--help"], ["train", "--help"], ["eval", "--help"]):
         main(arguments)
     except SystemExit as end:
         assert end.code == 0
-print(sorted({"torch", "transformers", "numpy", "pydantic"} & set(sys.modules)))
+print(sorted({"torch", "transformers", "numpy"} & set(sys.modules)))
 """
     run = outside("-c", code)
     assert run.returncode == 0, run.stderr
