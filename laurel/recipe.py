@@ -65,6 +65,9 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: Sequence[str] = ()) -> dict[str, Any]:
     """Keyword arguments for `target` (in practice `laurel.train`) from the data of a recipe.
 
+    An environment that has a method `tasks` is a source of tasks too: `tasks: {name: environment, count: 512}` calls it.
+    A number as `held_out` is how many of the tasks (or which fraction) are split off: see `TaskSet.split`.
+
     Args:
         leave_out: components that are checked for being there, but not built (a policy, when only rewards matter).
 
@@ -75,7 +78,21 @@ def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: S
     for key in NOT_IN_RECIPES:
         if key in data:
             raise ConfigurationError(f"recipe: '{key}' cannot be written in a recipe.", hint="remove it.")
-    built = arguments("recipe", target, data, components=registries, unchecked=leave_out)
+    ready = list(leave_out)
+    if data.get("environment") is not None and "environment" in registries:
+        environment = component("environment", registries["environment"], data["environment"])
+        data = {**data, "environment": environment}
+        ready.append("environment")
+        if hasattr(environment, "tasks"):
+            for key in {"tasks", "held_out"} & set(registries):
+                registries[key] = {**registries[key], "environment": environment.tasks}
+    held_out = data.get("held_out")
+    splits = isinstance(held_out, int | float) and not isinstance(held_out, bool)
+    if splits:
+        data = {key: value for key, value in data.items() if key != "held_out"}
+    built = arguments("recipe", target, data, components=registries, unchecked=ready)
+    if splits:
+        built["tasks"], built["held_out"] = built["tasks"].split(held_out)
     return {key: value for key, value in built.items() if key not in leave_out}
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any, ClassVar
 
 from laurel.errors import ConfigurationError, MissingExtraError
@@ -120,14 +121,21 @@ class ReasoningGymAnswer:
             raise MissingExtraError("reasoning_gym_answer", package="reasoning-gym", extra="envs")
 
     def __call__(self, task: Task, text: str) -> float | Failed:
-        import reasoning_gym
-
         metadata = task.data.get("metadata")
         if not isinstance(metadata, dict) or "source_dataset" not in metadata:
             return Failed(f"task {task.id} does not come from laurel.tasks.reasoning_gym")
-        score: Callable[..., Any] = reasoning_gym.get_score_answer_fn(metadata["source_dataset"])
+        score = _reasoning_gym_scorer(metadata["source_dataset"])
         entry = {"question": task.data["question"], "answer": task.reference, "metadata": metadata}
         return float(score(text.strip(), entry))
+
+
+@cache
+def _reasoning_gym_scorer(dataset: str) -> Callable[..., Any]:
+    """Kept, since making one builds the whole data set: the scorer of "spell_backward" reads 150,000 words."""
+    import reasoning_gym
+
+    scorer: Callable[..., Any] = reasoning_gym.get_score_answer_fn(dataset)
+    return scorer
 
 
 def reasoning_gym_answer() -> ReasoningGymAnswer:

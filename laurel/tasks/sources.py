@@ -103,7 +103,8 @@ def reasoning_gym(
 
     Args:
         dataset: its name there, such as "leg_counting".
-        size, seed: how many, and which; another seed gives other tasks (check for leaks: small spaces repeat).
+        size, seed: how many, and which. Most data sets make item i from seed + i, so that seeds closer than `size`
+            share tasks, and small ones repeat themselves: split one set (`TaskSet.split`) to hold some out.
         settings: further settings of the data set's own configuration.
         template: the prompt around the field {question}.
         system, conversation: see `Columns`.
