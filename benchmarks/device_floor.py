@@ -129,7 +129,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--shape", choices=SHAPES, default="qwen3-0.6b")
-    for name, default in {"prompts": 8, "samples": 32, "prompt_tokens": 256, "new_tokens": 256, "repetitions": 5}.items():
+    for name, default in {
+        "prompts": 8,
+        "samples": 32,
+        "prompt_tokens": 256,
+        "new_tokens": 256,
+        "repetitions": 5,
+    }.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():

@@ -20,11 +20,11 @@ def main() -> int:
     """Draw; the exit status."""
     console = Console(record=True, width=WIDTH, force_terminal=False)
     with tempfile.TemporaryDirectory() as folder:
-        met = demonstrate(seed=0, directory=Path(folder) / "demo", control=True, console=console)
+        result = demonstrate(seed=0, directory=Path(folder) / "demo", control=True, console=console)
         picture = console.export_svg(title="laurel demo --control").replace(f"{folder}/", "runs/")
     # Fonts are not fetched from anywhere: a reader's own monospace font will do.
     PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL).replace("Fira Code, ", ""))
-    return 0 if met else 1
+    return 0 if result.met else 1
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def demo(
     """
     from laurel.demo import demonstrate
 
-    raise typer.Exit(0 if demonstrate(seed=seed, directory=run, control=control, console=console) else 1)
+    raise typer.Exit(0 if demonstrate(seed=seed, directory=run, control=control, console=console).met else 1)
 
 
 @app.command()

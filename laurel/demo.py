@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.console import Console
 import laurel
 from laurel.chart import curve
 from laurel.evaluation import Evaluation, interval_text
+from laurel.metrics import Metric
 from laurel.policy import Policy
 from laurel.progress import Terminal
 from laurel.rewards import exact_match
@@ -34,6 +35,27 @@ TARGET = 0.95
 MOST_AFTER_CLONING = 0.45
 GREEDY = Sampling(top_k=1)
 SHOWN_ANSWERS = 3
+
+
+@dataclass(frozen=True)
+class Result:
+    """Held-out scores of one demo.
+
+    Attributes:
+        before, after: share of right answers after cloning and after reinforcing.
+        control: after cloning for as long instead of reinforcing; None where that was not asked for.
+        seconds: how long reinforcing took.
+    """
+
+    before: Metric
+    after: Metric
+    control: Metric | None
+    seconds: float
+
+    @property
+    def met(self) -> bool:
+        """Whether reinforcement solved what cloning had not."""
+        return self.after.mean >= TARGET and self.before.mean <= MOST_AFTER_CLONING
 
 
 @dataclass(frozen=True)
@@ -57,12 +79,8 @@ def sorting_tasks(seed: int) -> Splits:
     return Splits(*(TaskSet(name, tuple(itertools.islice(tasks, size))) for name, size in sizes.items()))
 
 
-def demonstrate(*, seed: int, directory: Path, control: bool, console: Console) -> bool:
-    """Clone, reinforce, report; with `control`, also clone on for as long as reinforcing took.
-
-    Returns:
-        Whether the held-out target was met.
-    """
+def demonstrate(*, seed: int, directory: Path, control: bool, console: Console) -> Result:
+    """Clone, reinforce, report; with `control`, also clone on for as long as reinforcing took."""
     directory = _free(directory)
     splits = sorting_tasks(seed)
     policy = laurel.policy.tiny(alphabet=f"{LETTERS}>", hidden_size=64, layers=2, heads=4, context_length=32, seed=seed)
@@ -97,11 +115,13 @@ def demonstrate(*, seed: int, directory: Path, control: bool, console: Console) 
         progress=Terminal(console),
     )
     seconds = time.monotonic() - started
-    met = _report(run, seconds, console)
+    before, after = (evaluation.metric for evaluation in run.evaluations())
+    result = Result(before, after, None, seconds)
+    _report(run, result, console)
     if control:
         policy.load_tensors(cloned)
-        _control(policy, splits, directory, seconds, seed, console)
-    return met
+        result = replace(result, control=_control(policy, splits, directory, seconds, seed, console))
+    return result
 
 
 def _clone(policy: Policy, splits: Splits, directory: Path, steps: int, seed: int, console: Console) -> Run:
@@ -119,8 +139,7 @@ def _clone(policy: Policy, splits: Splits, directory: Path, steps: int, seed: in
     )
 
 
-def _report(run: Run, seconds: float, console: Console) -> bool:
-    before, after = (evaluation for evaluation in run.evaluations() if evaluation.name == "held_out")
+def _report(run: Run, result: Result, console: Console) -> None:
     rewards = [(step, metric.mean) for step, metric in run.metric("reward")]
     console.print()
     console.print(curve(rewards, low=0, high=1, label="reward on the training prompts, by step"), highlight=False)
@@ -132,11 +151,10 @@ def _report(run: Run, seconds: float, console: Console) -> bool:
         prompt = first.segments[0].text
         right = "".join(sorted(prompt.removesuffix(">")))
         console.print(f"{prompt:<10}{first.text:<11}{last.text:<11}{right}", highlight=False, markup=False)
-    console.print(f"\nheld out, after cloning:     {interval_text(before.metric)}", highlight=False)
-    console.print(f"held out, after reinforcing: {interval_text(after.metric)}", highlight=False)
-    console.print(f"reinforced in {seconds:.0f} s; the run is in {run.directory}", highlight=False)
-    met = after.metric.mean >= TARGET and before.metric.mean <= MOST_AFTER_CLONING
-    if met:
+    console.print(f"\nheld out, after cloning:     {interval_text(result.before)}", highlight=False)
+    console.print(f"held out, after reinforcing: {interval_text(result.after)}", highlight=False)
+    console.print(f"reinforced in {result.seconds:.0f} s; the run is in {run.directory}", highlight=False)
+    if result.met:
         console.print(
             f"[bold green]Solved:[/bold green] at least {TARGET:.0%} on letters that it never saw together.\n\n"
             f"Next:  laurel show {run.directory}\n"
@@ -150,10 +168,9 @@ def _report(run: Run, seconds: float, console: Console) -> bool:
             f"{TARGET:.0%} after reinforcing.",
             highlight=False,
         )
-    return met
 
 
-def _control(policy: Policy, splits: Splits, directory: Path, seconds: float, seed: int, console: Console) -> None:
+def _control(policy: Policy, splits: Splits, directory: Path, seconds: float, seed: int, console: Console) -> Metric:
     """Clone on, on the same demonstrations, for as long as reinforcing took; then judge in the same way."""
     with Run.open(directory / "clone") as clone:
         per_step = sum(sum(clone.timings(step).values()) for step in clone.steps()) / CLONE_STEPS
@@ -162,6 +179,7 @@ def _control(policy: Policy, splits: Splits, directory: Path, seconds: float, se
     _clone(policy, splits, directory / "control", steps, seed, console)
     result = _judge(policy, splits, seed)
     console.print(f"held out, after cloning on:  {interval_text(result.metric)}", highlight=False)
+    return result.metric
 
 
 def _judge(policy: Policy, splits: Splits, seed: int) -> Evaluation:
