@@ -14,9 +14,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ from laurel.rollout import Job, LocalSampler
 from laurel.tasks import Task
 from laurel.tree import Sampling, Tree
 
+Result = TypeVar("Result")
 SHAPES = {
     "qwen3-0.6b": {
         "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
@@ -56,22 +59,22 @@ def random_policy(shape: str, device: torch.device, dtype: torch.dtype, context:
     return assemble(shape, model, characters)
 
 
-def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one call, the device's queue included."""
+def timed(action: Callable[[], Result], device: torch.device) -> tuple[float, Result]:
+    """Seconds of one call, the device's queue included, and what it returned."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()
-    action()
+    result = action()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, result
 
 
 def copy_rate(device: torch.device) -> float:
     """Bytes per second of a large copy on the device, read and written counted; the best of five."""
     source = torch.empty(COPIED_BYTES[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * source.numel() / min(timed(lambda: target.copy_(source), device) for _ in range(5))
+    return 2 * source.numel() / min(timed(partial(target.copy_, source), device)[0] for _ in range(5))
 
 
 def random_credit(tree: Tree) -> Credit:
@@ -96,10 +99,11 @@ def measure(options: argparse.Namespace) -> dict:
             Job(f"{step}.{index}", Task(str(index), policy.decode(row)), options.samples)
             for index, row in enumerate(prompts)
         ]
-        trees: list[Tree] = []
-        sampling.append(timed(lambda jobs=jobs: trees.extend(sampler.collect(jobs, policy_version=step)), device))
+        seconds, trees = timed(partial(sampler.collect, jobs, policy_version=step), device)
+        sampling.append(seconds)
         credits = [random_credit(tree) for tree in trees]
-        learning.append(timed(lambda: learner.update(trees, credits, step), device))
+        seconds, _ = timed(partial(learner.update, trees, credits, step), device)
+        learning.append(seconds)
         tokens.append(sum(int(tree.flat.policy.sum()) for tree in trees))
         distinct.append(sum(len(tree.flat) for tree in trees))
     weights, size = policy.parameter_count, torch.finfo(dtype).bits // 8
