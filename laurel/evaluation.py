@@ -140,7 +140,8 @@ def wilson(right: float, count: float) -> tuple[float, float, float]:
     centre = (mean + squared / (2 * count)) / (1 + squared / count)
     spread = math.sqrt(mean * (1 - mean) / count + squared / (4 * count**2))
     half = NORMAL_QUANTILE / (1 + squared / count) * spread
-    return mean, max(0.0, centre - half), min(1.0, centre + half)
+    # At 0 and 1 the exact end is the mean itself, which rounding may miss.
+    return mean, min(mean, max(0.0, centre - half)), max(mean, min(1.0, centre + half))
 
 
 def interval(values: FloatArray) -> tuple[float, float, float]:

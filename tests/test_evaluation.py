@@ -1,0 +1,45 @@
+"""Means and intervals by hand, and against the definition of the Wilson interval."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from laurel.evaluation import NORMAL_QUANTILE, interval, interval_text, wilson
+from laurel.metrics import Metric
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 10), (1, 10), (5, 10), (10, 10), (380, 400), (1, 1)])
+def test_the_ends_of_wilsons_interval_are_1_96_of_their_own_deviations_away(right: int, count: int) -> None:
+    mean, low, high = wilson(right, count)
+    assert mean == right / count
+    assert 0 <= low <= mean <= high <= 1
+    # By definition each end p solves |mean - p| = z sqrt(p (1 - p) / n), unless it is 0 or 1.
+    for end in (low, high):
+        if 1e-12 < end < 1 - 1e-12:
+            assert abs(mean - end) == pytest.approx(NORMAL_QUANTILE * math.sqrt(end * (1 - end) / count))
+
+
+def test_wilsons_interval_has_width_where_all_are_wrong() -> None:
+    # 0 of 10: high = z^2 / (n + z^2) = 3.8415 / 13.8415
+    assert wilson(0, 10)[1:] == pytest.approx((0.0, 0.27753), abs=1e-5)
+
+
+def test_the_interval_of_shares_is_wilsons_and_of_other_values_a_bootstrap() -> None:
+    assert interval(np.array([1.0, 0.0, 1.0, 1.0])) == wilson(3, 4)
+    values = np.random.default_rng(1).normal(2.0, 0.5, 200)
+    mean, low, high = interval(values)
+    assert mean == pytest.approx(values.mean())
+    half = NORMAL_QUANTILE * values.std() / math.sqrt(200)
+    assert (mean - low, high - mean) == pytest.approx((half, half), rel=0.1)
+    assert interval(values) == (mean, low, high)
+
+
+def test_nothing_measured_has_no_mean() -> None:
+    assert all(map(math.isnan, interval(np.array([]))))
+
+
+def test_the_text_of_a_share() -> None:
+    assert interval_text(Metric(380, 400)) == " 95.0% [92.4%, 96.7%] of 400"

@@ -1,0 +1,147 @@
+"""`laurel.train` called from Python, as the documentation shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import laurel
+from laurel.environments.single_turn import SingleTurnEpisode
+from laurel.errors import ConfigurationError, TaskError
+from laurel.runs import Run
+from laurel.tasks import Task, TaskSet
+
+ROWS = [{"question": f"{n:02d}>", "answer": str(n // 10 + n % 10)} for n in range(40)]
+
+
+def tasks() -> TaskSet:
+    return laurel.tasks.from_iterable(ROWS, label="sums")
+
+
+def tiny() -> laurel.policy.Policy:
+    return laurel.policy.tiny(alphabet="0123456789>", hidden_size=16, layers=1, heads=2, context_length=8)
+
+
+def train(directory: Path, **changes: Any) -> Run:
+    arguments: dict[str, Any] = {
+        "policy": tiny(),
+        "tasks": tasks(),
+        "reward": laurel.rewards.exact_match(),
+        "algorithm": laurel.grpo(clip=0.2),
+        "prompts_per_step": 4,
+        "samples_per_prompt": 4,
+        "steps": 2,
+        "limits": laurel.Limits(max_new_tokens=3),
+        "run": directory / "run",
+    }
+    return laurel.train(**{**arguments, **changes})
+
+
+def starts_like_the_answer(task: Task, text: str) -> float:
+    return float(text[:1] == (task.reference or "")[:1])
+
+
+async def later(task: Task, text: str) -> float:
+    await asyncio.sleep(0)
+    return starts_like_the_answer(task, text)
+
+
+def by_rollout(task: Task, rollout: Any) -> laurel.Score:
+    return laurel.Score(starts_like_the_answer(task, rollout.text), {"length": float(len(rollout.text))})
+
+
+def rewards_of(run: Run) -> list[float]:
+    return [rollout.reward for step in run.steps() for tree in run.trees(step) for rollout in tree.rollouts]
+
+
+def test_plain_functions_are_rewards_however_they_are_written(tmp_path: Path) -> None:
+    wanted = "1"
+    given = {
+        "function": starts_like_the_answer,
+        "async": later,
+        "rollout": by_rollout,
+        "lambda": lambda task, text: float(text[:1] == (task.reference or "")[:1]),
+        "closure": lambda task, text: float(bool(wanted)) * float(text[:1] == (task.reference or "")[:1]),
+        "here": laurel.rewards.in_process(starts_like_the_answer),
+    }
+    runs = {name: train(tmp_path / name, reward=reward) for name, reward in given.items()}
+    expected = rewards_of(runs["function"])
+    assert len(expected) == 32 and 0 < sum(expected) < 32
+    for name, run in runs.items():
+        assert rewards_of(run) == expected, name
+        assert "finished" in str(run.summary())
+    (metric,) = [metric for step, metric in runs["rollout"].metric("reward/length") if step == 1]
+    assert metric.count == 16
+
+
+def test_what_a_run_was_made_of_is_recorded_with_it(tmp_path: Path) -> None:
+    run = train(tmp_path, reward=starts_like_the_answer, seed=3, optimiser=laurel.OptimiserSettings(learning_rate=1e-3))
+    kept = run.configuration
+    assert kept["reward"].endswith("test_training:starts_like_the_answer")
+    assert kept["seed"] == 3
+    assert kept["tasks"] == tasks().description
+    assert kept["policy"] == dict(tiny().description)
+    assert kept["optimiser"]["learning_rate"] == 1e-3
+    assert kept["algorithm"]["name"] == "grpo"
+    assert kept["held_out"] is None and kept["limits"]["max_new_tokens"] == 3
+    assert "run" not in kept and "progress" not in kept
+
+
+def test_a_directory_is_a_policy(tmp_path: Path) -> None:
+    tiny().export(tmp_path / "model")
+    loaded = train(tmp_path / "loaded", policy=str(tmp_path / "model"))
+    assert loaded.configuration["policy"]["name_or_directory"] == str(tmp_path / "model")
+    assert rewards_of(loaded) == rewards_of(train(tmp_path / "built"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algorithm": "grpo"}, r"algorithm='grpo' is no algorithm.(.|\n)*laurel\.grpo\(\)"),
+        ({"algorithm": laurel.grpo}, r"is no algorithm.(.|\n)*laurel\.grpo\(\)"),
+        ({"tasks": ROWS}, r"tasks is a list, not a TaskSet.(.|\n)*from_iterable"),
+        ({"held_out": ROWS}, "held_out is a list, not a TaskSet"),
+        ({"reward": laurel.rewards.exact_match}, r"makes the reward.(.|\n)*call it: exact_match\(\)"),
+        ({"reward": None}, "'grpo' needs a reward"),
+        ({"steps": 2.0}, "steps must be a whole number from 1, got 2.0"),
+        ({"samples_per_prompt": 1}, "samples_per_prompt=1 teaches it nothing"),
+        ({"samples_per_prompt": 1, "algorithm": laurel.rloo()}, "'rloo' compares the samples"),
+        ({"evaluate_every": 2}, "'evaluate_every' would not be read: without held_out tasks"),
+        ({"algorithm": laurel.clone()}, "'samples_per_prompt' would not be read: 'clone' learns from demonstrations"),
+        ({"trackers": ["nobody"]}, "unknown key 'nobody'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_leaves_no_run_behind(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        train(tmp_path, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_sample_is_enough_for_a_method_without_comparison(tmp_path: Path) -> None:
+    assert train(tmp_path, algorithm=laurel.reinforce(), samples_per_prompt=1).steps() == [1, 2]
+
+
+def test_settings_at_their_defaults_count_as_left_out(tmp_path: Path) -> None:
+    run = train(
+        tmp_path, algorithm=laurel.clone(), reward=None, limits=None, samples_per_prompt=None, evaluation_samples=1
+    )
+    assert run.steps() == [1, 2]
+
+
+class Hidden:
+    """An environment whose prompt has nothing to do with the task's text."""
+
+    def start(self, task: Task, rollout_id: str) -> SingleTurnEpisode:
+        return SingleTurnEpisode("01>")
+
+
+def test_an_environment_writes_its_own_prompts_so_that_those_of_tasks_are_not_judged(tmp_path: Path) -> None:
+    long = laurel.tasks.from_iterable([{"question": "123456789>", "answer": "1"}])
+    with pytest.raises(TaskError, match=r"tasks-1 \(10 tokens\)"):
+        train(tmp_path, tasks=long)
+    assert train(tmp_path, tasks=long, environment=Hidden()).steps() == [1, 2]
