@@ -36,11 +36,14 @@ def main() -> None:
     """A fresh process: its arguments are the descriptor of its connection, the reward's address, and the deadline."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     try:
-        reward = find(json.loads(sys.argv[2]))
-    except Exception as error:
-        connection.sendall(json.dumps({"failed": reason_of(error)}).encode() + b"\n")
-        os._exit(1)
-    serve(reward, connection, float(sys.argv[3]))
+        try:
+            reward = find(json.loads(sys.argv[2]))
+        except Exception as error:
+            connection.sendall(json.dumps({"failed": reason_of(error)}).encode() + b"\n")
+            os._exit(1)
+        serve(reward, connection, float(sys.argv[3]))
+    except ConnectionError:
+        os._exit(0)  # the run was over before this process was needed
 
 
 def fork_on_demand(reward: Reward, control: socket.socket, timeout_seconds: float) -> None:
