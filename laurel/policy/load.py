@@ -156,7 +156,12 @@ def _first_line(error: BaseException) -> str:
 
 def _device(device: str | torch.device) -> torch.device:
     if device != "auto":
-        return torch.device(device)
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+            raise PolicyError(
+                f"The device {str(device)!r} cannot be used here: {_first_line(error)}", hint="leave it to 'auto'."
+            ) from error
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
