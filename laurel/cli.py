@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a recipe may name functions of modules that lie where it is run
     try:
-        app(arguments)
+        app(arguments, prog_name="laurel")
     except LaurelError as error:
         shown = Console(stderr=True)
         text = Text.assemble((type(error).__name__, "bold red"), f": {error}")

@@ -370,17 +370,43 @@ def test_a_full_disk(project: Path) -> None:
         assert run.steps() == list(range(1, reached + 3))
 
 
-def test_a_model_directory_without_a_tokenizer_or_a_model(project: Path) -> None:
+def test_a_model_directory_without_a_tokenizer_a_model_or_its_device(project: Path) -> None:
     assert train("steps=2").status == 0
     assert laurel("export", str(RUN), "model").status == 0
     for file in ("tokenizer.json", "tokenizer_config.json"):
-        (project / "model" / file).unlink()
+        (project / "model" / file).rename(project / file)
     refused(train("policy=./model", "run=runs/second"), "model has no tokenizer", "save_pretrained")
     refused(laurel("eval", "./model", "--tasks", "held.jsonl"), "model has no tokenizer")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (project / file).rename(project / "model" / file)
     (project / "nothing").mkdir()
     refused(train("policy=./nothing", "run=runs/second"), "./nothing", "config.json")
     refused(train("policy=./absent", "run=runs/second"), "./absent", "a directory with config.json")
+    for device in ("tpu9", "cuda:99"):
+        chosen = f"policy={{name: load, name_or_directory: ./model, device: '{device}'}}"
+        refused(train(chosen, "run=runs/second"), f"The device '{device}' cannot be used here")
     assert not Path("runs/second").exists()
+
+
+def test_a_model_that_is_torn(project: Path) -> None:
+    assert train("steps=2").status == 0
+    assert laurel("export", str(RUN), "model").status == 0
+    weights = project / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(train("policy=./model", "run=runs/second"), "./model", "cannot be loaded")
+    (project / "model" / "config.json").write_text("{")
+    refused(train("policy=./model", "run=runs/second"), "./model/config.json", "not a valid JSON file")
+
+
+def test_a_run_that_is_torn() -> None:
+    assert train().status == 0
+    for checkpoint in (RUN / "checkpoints").iterdir():
+        (checkpoint / "policy.safetensors").write_bytes(b"")
+    refused(train("steps=6", "--resume"), "No checkpoint", "policy.safetensors has 0 bytes", "from a copy")
+    refused(laurel("export", str(RUN), "model"), "No checkpoint")
+    assert laurel("show", str(RUN)).status == 0
+    (RUN / "run.sqlite").write_bytes(b"no database at all" * 100)
+    refused(laurel("show", str(RUN)), "file is not a database")
 
 
 def test_what_is_no_run() -> None:
