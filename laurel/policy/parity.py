@@ -15,6 +15,7 @@ from torch import Tensor
 
 from laurel.errors import PolicyError
 from laurel.policy.attention import ATTENTION_NAME, LayerCall
+from laurel.policy.fused import LayerSettings
 from laurel.policy.packed import Packed, pack
 from laurel.policy.policy import Policy
 from laurel.policy.tree_attention import TreeAttention
@@ -76,6 +77,7 @@ def check_parity(policy: Policy) -> float:
     tree = _random_tree(policy)
     packed = pack([tree], [tree.flat.policy], policy.device)
     recorder = _Recorder(packed)
+    policy.fused = None
     with torch.no_grad():
         try:
             hidden = policy.hidden_states(packed.tokens, packed.positions, recorder)
@@ -91,7 +93,19 @@ def check_parity(policy: Policy) -> float:
             f"differ by up to {difference:.2g}; rounding in {policy.dtype} explains {TOLERANCE[policy.dtype]:.2g}.",
             hint="its attention or its output head does something that Laurel does not know; choose another model.",
         )
+    _try_fused(policy, packed, recorder, hidden)
     return difference
+
+
+def _try_fused(policy: Policy, packed: Packed, recorder: _Recorder, hidden: Tensor) -> None:
+    """Let the lean computation serve the policy if it gives these states [T, D]; the stock one goes on otherwise."""
+    if not policy.use_fused([recorder.settings[layer] for layer in sorted(recorder.settings)]):
+        return
+    with torch.no_grad():
+        fused = policy.hidden_states(packed.tokens, packed.positions, TreeAttention.of(packed))
+    difference = float((fused - hidden).abs().nan_to_num(nan=torch.inf).max())
+    if difference > TOLERANCE[policy.dtype] * float(hidden.abs().max()):
+        policy.fused = None
 
 
 class _Recorder:
@@ -99,12 +113,12 @@ class _Recorder:
 
     def __init__(self, packed: Packed) -> None:
         self._plan = TreeAttention.of(packed)
-        self.windows: dict[int, int | None] = {}
+        self.settings: dict[int, LayerSettings] = {}
         self.calls = 0
 
     def attend(self, call: LayerCall) -> Tensor:
         self.calls += 1
-        self.windows[call.layer] = call.window
+        self.settings[call.layer] = LayerSettings(call.scale, call.window, call.softcap)
         return self._plan.attend(call)
 
 
@@ -155,14 +169,14 @@ def _log_probs(policy: Policy, row: Tensor) -> Tensor:
 def _check_layers(policy: Policy, architecture: str, recorder: _Recorder) -> None:
     config = policy.model.config.get_text_config(decoder=True)
     layers = config.num_hidden_layers
-    if recorder.calls != layers or len(recorder.windows) != layers:
+    if recorder.calls != layers or len(recorder.settings) != layers:
         raise PolicyError(
-            f"{policy.name}: only {len(recorder.windows)} of the {layers} layers of {architecture} attend through the "
+            f"{policy.name}: only {len(recorder.settings)} of the {layers} layers of {architecture} attend through the "
             "attention interface of transformers.",
             hint="choose a model whose class in transformers supports custom attention functions.",
         )
     for layer, expected in enumerate(_windows(config, layers)):
-        asked = recorder.windows[layer]
+        asked = recorder.settings[layer].window
         if _within(asked, policy.context_length) != _within(expected, policy.context_length):
             raise PolicyError(
                 f"{policy.name}: layer {layer} of {architecture} should have the window {expected}, asks for {asked}.",

@@ -15,6 +15,7 @@ from torch.nn import Parameter
 from laurel.errors import PolicyError
 from laurel.policy.attention import AttentionPlan, attending
 from laurel.policy.chat import Chat
+from laurel.policy.fused import FusedDecoder, LayerSettings, fits
 from laurel.policy.log_probs import CHUNK_ELEMENTS, Head, log_probs_and_entropy
 from laurel.policy.lora import merged
 from laurel.policy.packed import Packed
@@ -50,6 +51,8 @@ class Policy:
         vocabulary_size: number of logits.
         origin: name and arguments of the function that built it, so that a run can build it again; None where a model
             in memory was wrapped.
+        fused: what computes hidden states in place of the stock decoder, over the same parameters, where the
+            architecture is known and the result was compared at load (`laurel.policy.fused`); else None.
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, *, context_length: int, end_ids: frozenset[int]) -> None:
@@ -60,6 +63,7 @@ class Policy:
         self.end_ids = end_ids
         self.chat = Chat(tokenizer, end_ids)
         self.origin: Mapping[str, Any] | None = None
+        self.fused: FusedDecoder | None = None
         self._decoder = model.get_decoder()
         self._output = model.get_output_embeddings()
         if not isinstance(self._output, torch.nn.Linear):
@@ -130,19 +134,37 @@ class Policy:
         """The text of some tokens, without special tokens."""
         return self.chat.decode(tokens)
 
-    def hidden_states(self, tokens: Tensor, positions: Tensor, plan: AttentionPlan) -> Tensor:
+    def hidden_states(
+        self, tokens: Tensor, positions: Tensor, plan: AttentionPlan, rows: Tensor | None = None
+    ) -> Tensor:
         """Final hidden states, after the last norm: [T, D] of one row [T], or [B, Q, D] of a batch [B, Q].
 
         Args:
             tokens, positions: ids and places on the path, of the same shape.
             plan: what each token attends to.
+            rows: [R] flat indices of the tokens whose states are asked for, in any order; the result is [R, D] then,
+                and the last layer may be computed for them alone.
         """
-        row = tokens.dim() == 1
-        if row:
+        shape = tokens.shape
+        if len(shape) == 1:
             tokens, positions = tokens.unsqueeze(0), positions.unsqueeze(0)
-        with attending(plan):
-            hidden: Tensor = self._decoder(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state
-        return hidden[0] if row else hidden
+        if self.fused is not None and fits(self._decoder):  # adapters and hooks may have come
+            hidden = self.fused.forward(tokens, positions, plan, rows)
+        else:
+            with attending(plan):
+                states = self._decoder(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state
+            hidden = states.flatten(0, 1) if rows is None else states.flatten(0, 1).index_select(0, rows)
+        return hidden if rows is not None else hidden.view(*shape, -1)
+
+    def use_fused(self, settings: Sequence[LayerSettings]) -> bool:
+        """Compute hidden states by `laurel.policy.fused` from now on, if the decoder is of its kind; whether it is.
+
+        Args:
+            settings: of the attention of every layer.
+        """
+        if fits(self._decoder):
+            self.fused = FusedDecoder(self._decoder, settings, self.context_length)
+        return self.fused is not None
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[N, D] final hidden states to [N, V] logits in float32, with the architecture's scaling and capping."""
@@ -166,8 +188,8 @@ class Policy:
                 f"A path of {packed.layout.longest_path} tokens exceeds the context of {self.context_length}.",
                 hint="sample with a smaller budget.",
             )
-        hidden = self.hidden_states(packed.tokens, packed.positions, TreeAttention.of(packed))
-        hidden = hidden.index_select(0, packed.row_predictors)
+        plan = TreeAttention.of(packed)
+        hidden = self.hidden_states(packed.tokens, packed.positions, plan, packed.row_predictors)
         log_probs, row_entropy = log_probs_and_entropy(
             hidden, self.head, packed.rows, entropy=entropy, chunk_elements=chunk_elements
         )
@@ -251,6 +273,8 @@ class Reference:
             context_length=policy.context_length,
             end_ids=policy.end_ids,
         )
+        if policy.fused is not None:
+            self._policy.use_fused(policy.fused.settings)
 
     def token_scores(self, packed: Packed, *, entropy: bool = True) -> TokenScores:
         """As `Policy.token_scores`, without gradient."""
