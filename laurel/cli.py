@@ -196,6 +196,9 @@ def show(run: RunArgument) -> None:
     from laurel.runs import Run
 
     with Run.open(run) as opened:
+        algorithm = opened.configuration.get("algorithm")
+        if isinstance(algorithm, dict):
+            console.print(f"{algorithm['name']}: {algorithm['title']}", style="bold", highlight=False, markup=False)
         console.print(str(opened.summary()), highlight=False, markup=False, soft_wrap=True)
         for name in ("reward", "loss"):
             points = [(step, metric.mean) for step, metric in opened.metric(name)]

@@ -184,6 +184,7 @@ def test_resume_without_a_run_starts_one(project: Path) -> None:
 def test_show_draws_a_finished_an_interrupted_and_a_running_run(trained: Path) -> None:
     shown = laurel("show", str(trained))
     assert shown.status == 0
+    assert shown.out.startswith("grpo: Group-relative policy optimisation\n")
     for text in ("finished", "reward, by step", "held_out", "after step 2, 4", f"laurel export {trained}"):
         assert text in shown.out
     run = Run.resume(trained)
