@@ -250,7 +250,7 @@ def _import(kind: str, path: str) -> Any:
         ) from error
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # untyped where the stubs are not installed
     """Refuses a key that stands twice in one mapping; YAML itself would take the last one in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
