@@ -65,7 +65,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: Sequence[str] = ()) -> dict[str, Any]:
     """Keyword arguments for `target` (in practice `laurel.train`) from the data of a recipe.
 
-    An environment that has a method `tasks` is a source of tasks too: `tasks: {name: environment, count: 512}` calls it.
+    An environment with a method `tasks` is a source of tasks too: `tasks: {name: environment, count: 512}` calls it.
     A number as `held_out` is how many of the tasks (or which fraction) are split off: see `TaskSet.split`.
 
     Args:
