@@ -78,11 +78,11 @@ def rows_of(x: Tensor, rows: Tensor) -> Tensor:
     return torch.nn.functional.embedding(rows, x)
 
 
-def inverse_root_mean_square(x: Tensor, epsilon: float) -> Tensor:
-    """1 / sqrt(mean(x^2) + epsilon) over the last dimension, which is kept; in float32 or better."""
+def inverse_root_mean_square(x: Tensor, epsilon: float, dim: int = -1) -> Tensor:
+    """1 / sqrt(mean(x^2) + epsilon) over one dimension, which is kept; in float32 or better."""
     precise = torch.promote_types(x.dtype, torch.float32)
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise)
-    inverse: Tensor = norm.square_().mul_(1 / x.shape[-1]).add_(epsilon).rsqrt_()
+    norm = torch.linalg.vector_norm(x, dim=dim, keepdim=True, dtype=precise)
+    inverse: Tensor = norm.square_().mul_(1 / x.shape[dim]).add_(epsilon).rsqrt_()
     return inverse
 
 

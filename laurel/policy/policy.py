@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from laurel.errors import PolicyError
 from laurel.policy.attention import AttentionPlan, attending
 from laurel.policy.chat import Chat
 from laurel.policy.fused import FusedDecoder, LayerSettings, fits
+from laurel.policy.fused_decoding import DecodingStep
 from laurel.policy.log_probs import CHUNK_ELEMENTS, Head, log_probs_and_entropy
 from laurel.policy.lora import merged
 from laurel.policy.packed import Packed
@@ -64,6 +66,7 @@ class Policy:
         self.chat = Chat(tokenizer, end_ids)
         self.origin: Mapping[str, Any] | None = None
         self.fused: FusedDecoder | None = None
+        self._decoding: DecodingStep | None = None
         self._decoder = model.get_decoder()
         self._output = model.get_output_embeddings()
         if not isinstance(self._output, torch.nn.Linear):
@@ -146,6 +149,8 @@ class Policy:
                 and the last layer may be computed for them alone.
         """
         shape = tokens.shape
+        if self._decoding is not None and len(shape) == 2 and shape[1] == 1 and rows is None:
+            return self._decoding.forward(tokens, positions, plan).view(*shape, -1)
         if len(shape) == 1:
             tokens, positions = tokens.unsqueeze(0), positions.unsqueeze(0)
         if self.fused is not None and fits(self._decoder):  # adapters and hooks may have come
@@ -155,6 +160,21 @@ class Policy:
                 states = self._decoder(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state
             hidden = states.flatten(0, 1) if rows is None else states.flatten(0, 1).index_select(0, rows)
         return hidden if rows is not None else hidden.view(*shape, -1)
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Inside the block, single tokens [B, 1] are computed from weights that were prepared at its start.
+
+        They are a copy, where that is small enough to pay (`laurel.policy.fused_decoding`). The weights must not
+        change inside the block: then a PolicyError is raised, nothing is computed from old ones.
+        """
+        outer = self._decoding
+        if self.fused is not None and fits(self._decoder) and DecodingStep.serves(self.fused):
+            self._decoding = DecodingStep(self.fused)
+        try:
+            yield
+        finally:
+            self._decoding = outer
 
     def use_fused(self, settings: Sequence[LayerSettings]) -> bool:
         """Compute hidden states by `laurel.policy.fused` from now on, if the decoder is of its kind; whether it is.

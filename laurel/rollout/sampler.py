@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -143,7 +144,8 @@ class LocalSampler:
             policy_version=policy_version,
             static=self._static_step(trunks, records) if self._is_static else None,
         )
-        scheduler.run()
+        with nullcontext() if self._is_static else self.policy.decoding():
+            scheduler.run()
         with_supports(records, scheduler.supports)
 
     def _static_step(self, trunks: Sequence[Trunk], records: Sequence[Record]) -> StaticStep:

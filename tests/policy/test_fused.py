@@ -6,50 +6,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llama_like import FAMILIES, llama_like
 from torch import Tensor
-from transformers import LlamaConfig, MistralConfig, PreTrainedModel, Qwen2Config, Qwen3Config
-from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from laurel.policy import Policy, pack
+from laurel.policy import Policy, pack, tiny
 from laurel.policy.fused import fits
 from laurel.policy.fused_operations import joined_linear, normed_and_rotated, rms_norm, swiglu_onto
-from laurel.policy.load import assemble
 from laurel.policy.tree_attention import TreeAttention
 from laurel.tree import Segment, Source, Tree
 
-_SIZES = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-}
-_FAMILIES = {
-    "llama": lambda v: LlamaConfig(vocab_size=v, attention_bias=True, mlp_bias=True, **_SIZES),
-    "mistral": lambda v: MistralConfig(vocab_size=v, sliding_window=7, **_SIZES),
-    "qwen2": lambda v: Qwen2Config(vocab_size=v, **_SIZES),
-    "qwen3": lambda v: Qwen3Config(vocab_size=v, head_dim=16, **_SIZES),
-}
 
-
-@pytest.fixture(scope="module", params=sorted(_FAMILIES))
-def fused(request: pytest.FixtureRequest, tiny: Policy) -> Policy:
-    torch.manual_seed(0)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(_FAMILIES[request.param](tiny.vocabulary_size))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:  # biases and norms start as constants, which would hide a mistake
-                parameter.add_(torch.randn_like(parameter) * 0.2)
-    return assemble(request.param, model, tiny.tokenizer)
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Policy:
-    from laurel.policy import tiny as build
-
-    return build(hidden_size=32, layers=1)
+@pytest.fixture(scope="module", params=FAMILIES)
+def fused(request: pytest.FixtureRequest) -> Policy:
+    return llama_like(request.param)
 
 
 def _tree(policy: Policy, tokens: int) -> Tree:
@@ -107,9 +76,10 @@ def test_states_of_some_rows_are_those_of_all(fused: Policy) -> None:
     torch.testing.assert_close(states[2], states[0].repeat(2, 1), rtol=0, atol=2e-5)
 
 
-def test_another_structure_is_left_to_the_stock_modules(tiny: Policy) -> None:
-    decoder = tiny.model.get_decoder()
-    assert tiny.fused is not None
+def test_another_structure_is_left_to_the_stock_modules() -> None:
+    policy = tiny(hidden_size=32, layers=1)
+    decoder = policy.model.get_decoder()
+    assert policy.fused is not None
     assert fits(decoder)
     handle = decoder.layers[0].mlp.register_forward_hook(lambda *_: None)
     assert not fits(decoder)
