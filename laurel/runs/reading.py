@@ -133,10 +133,12 @@ class RunReader:
             return records.read_credits(self._connection, step)
 
     def failures(self) -> tuple[int, int]:
-        """How many rollouts failed of those that were to be learned from, and how many of these there are."""
-        query = "SELECT ifnull(sum(failures), 0), ifnull(sum(rollouts), 0) FROM trees WHERE collection = ?"
-        failed, drawn = self._rows(query, records.LEARNED)[0]
-        return failed, drawn
+        """How many rollouts failed of those drawn to learn from, also in discarded groups, and how many were drawn."""
+        return self._failures("collection IN (?, ?)", records.LEARNED, records.DISCARDED)
+
+    def evaluation_failures(self) -> tuple[int, int]:
+        """How many answers failed of those drawn for evaluations, and how many were drawn."""
+        return self._failures("substr(collection, 1, length(?1)) = ?1", records.EVALUATION)
 
     def evaluations(self) -> list[Evaluation]:
         """All evaluations, by name and step."""
@@ -163,6 +165,11 @@ class RunReader:
         from laurel.runs.summary import summarise
 
         return summarise(self)
+
+    def _failures(self, where: str, *values: str) -> tuple[int, int]:
+        query = f"SELECT ifnull(sum(failures), 0), ifnull(sum(rollouts), 0) FROM trees WHERE {where}"
+        failed, drawn = self._rows(query, *values)[0]
+        return failed, drawn
 
     def _trees(self, step: int, collection: str) -> list[Tree]:
         with schema.transaction(self._connection, self.directory, write=False):

@@ -31,10 +31,10 @@ EVALUATION = "evaluation:"
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a reader of the run should know: a retry, a skipped step, a warning, where it was resumed.
+    """Something that a reader of the run should know: a skipped step, a warning, where it was resumed.
 
     Attributes:
-        kind: one word, such as "warning", "retry", "skipped" or "resumed".
+        kind: one word; Laurel writes "warning", "skipped" (an update), "resumed" and "damaged" (a checkpoint).
         text: what happened.
         step: the step it belongs to, None for the run as a whole.
         time: seconds since 1970, filled in when it is recorded.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from laurel.metrics import Metric
-from laurel.tree import Source, Tree
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,39 +35,26 @@ class Summary:
         return table
 
 
-def rewards(trees: list[Tree]) -> Metric:
-    """The mean reward of the rollouts that have one; failed and ungraded ones are left out, not counted as zero."""
-    outcomes = [(rollout, rollout.outcome) for tree in trees for rollout in tree.rollouts]
-    return Metric.of(r.reward for r, outcome in outcomes if outcome and outcome.score and not outcome.failed)
-
-
-def lengths(trees: list[Tree]) -> Metric:
-    """The mean number of tokens that the policy wrote on a rollout."""
-    return Metric.of(
-        sum(len(segment) for segment in rollout.segments if segment.source is Source.POLICY)
-        for tree in trees
-        for rollout in tree.rollouts
-    )
-
-
 def summarise(run: RunReader) -> Summary:
     """Steps, reward, length and evaluations at both ends, failures, events, where it is, and what to do next."""
     status, steps = run.status, run.steps()
     state = status.state + (f": {status.reason}" if status.reason else "")
     lines = [("run", str(run.directory)), ("status", state), ("steps", _extent(steps))]
     if steps:
-        first, last = run.trees(steps[0]), run.trees(steps[-1])
-        lines += _change("reward", rewards, first, last, "rollouts")
-        lines += _change("length", lengths, first, last, "rollouts")
+        lines += _change(run, "reward", "reward", steps)
+        lines += _change(run, "length", "answer_tokens", steps)
     names = sorted({evaluation.name for evaluation in run.evaluations()})
     for name in names:
         course = [evaluation.metric for evaluation in run.evaluations() if evaluation.name == name]
-        lines.append((name, _from_to(course[0], course[-1], "answers")))
+        lines.append((name, _from_to(course[0], course[-1], "tasks")))
     failed, drawn = run.failures()
     if drawn:
         lines.append(
             ("failures", f"{failed} of {drawn} rollouts" + (" (no zero: they taught nothing)" if failed else ""))
         )
+    failed, drawn = run.evaluation_failures()
+    if failed:
+        lines.append(("failed answers", f"{failed} of {drawn} in evaluations (they are in no mean)"))
     kinds = [event.kind for event in run.events()]
     if kinds:
         lines.append(("events", ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))))
@@ -83,11 +68,11 @@ def _extent(steps: list[int]) -> str:
     return f"{len(steps)} ({steps[0]} to {steps[-1]})" if steps else "none yet"
 
 
-def _change(
-    label: str, measure: Callable[[list[Tree]], Metric], first: list[Tree], last: list[Tree], unit: str
-) -> list[tuple[str, str]]:
-    before, after = measure(first), measure(last)
-    return [(label, _from_to(before, after, unit))] if before.count or after.count else []
+def _change(run: RunReader, label: str, name: str, steps: list[int]) -> list[tuple[str, str]]:
+    # The recorded metric counts every rollout that was drawn; the trees that were learned from are a selection.
+    course = dict(run.metric(name))
+    before, after = (course.get(step, Metric(0.0, 0.0)) for step in (steps[0], steps[-1]))
+    return [(label, _from_to(before, after, "rollouts"))] if before.count or after.count else []
 
 
 def _from_to(before: Metric, after: Metric, unit: str) -> str:

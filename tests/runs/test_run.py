@@ -67,7 +67,7 @@ def test_a_step_comes_back_as_it_was_recorded(tmp_path: Path) -> None:
     assert (event.kind, event.text, event.step) == ("skipped", "no rollout was graded", 1)
     assert run.configuration == {"seed": 3}
     assert run.versions["torch"] == torch.__version__
-    assert run.failures() == (1, 2)
+    assert run.failures() == (2, 4)  # a rollout of the tree that was learned from, and one of the discarded
     assert run.trees(2) == [] and run.credits(2) == []
 
 

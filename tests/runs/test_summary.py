@@ -12,20 +12,7 @@ from rich.console import Console
 
 from laurel.metrics import Metric
 from laurel.runs import Run
-from laurel.runs.summary import lengths, rewards
 from laurel.tree import Ending, Outcome, Score
-
-
-def test_a_failure_is_no_zero_in_the_mean_reward() -> None:
-    assert rewards([game()]) == Metric(0.75, 1)  # 1 for winning, -0.25 on the way; the failed rollout is left out
-    zero = game().with_outcomes({4: Outcome(Ending.TERMINATED, "end", Score(0.0))})
-    assert rewards([zero]) == Metric(0.75, 2)
-    ungraded = game().with_outcomes({3: Outcome(Ending.TERMINATED, "end")})
-    assert rewards([ungraded]) == Metric(0.0, 0)
-
-
-def test_lengths_count_what_the_policy_wrote() -> None:
-    assert lengths([game()]) == Metric(5.0, 2)  # "5" and "3<eos>" on one path, "9<eos>" on the other
 
 
 def test_the_summary_names_everything_that_matters(tmp_path: Path) -> None:
@@ -33,21 +20,37 @@ def test_the_summary_names_everything_that_matters(tmp_path: Path) -> None:
         assert "none yet" in str(run.summary())
         better = replace(game(), id="2.0").with_outcomes({4: Outcome(Ending.TERMINATED, "end", Score(0.25))})
         run.record_evaluation(0, "held_out", Metric(1, 4))
-        run.record_step(1, [game()], [credit_of(game())], {}, {}, events=[("retry", "once"), ("retry", "twice")])
-        run.record_step(2, [better], [credit_of(better)], {}, {})
+        # Two rollouts of each step were drawn in groups that were discarded: the metrics count them, the trees do not.
+        first = {"reward": Metric(0.75, 3), "answer_tokens": Metric(10.0, 4)}
+        last = {"reward": Metric(1.0, 2), "answer_tokens": Metric(5.0, 2)}
+        lost = replace(game(), id="1.1")
+        events = [("skipped", "once"), ("skipped", "twice")]
+        run.record_step(1, [game()], [credit_of(game())], first, {}, discarded=[lost], events=events)
+        run.record_step(2, [better], [credit_of(better)], last, {})
         run.record_evaluation(2, "held_out", Metric(3, 4))
         run.save_checkpoint(2, {}, {})
     lines = dict(run.summary().lines)
     assert lines["run"] == str(tmp_path / "run")
     assert lines["status"] == "finished"
     assert lines["steps"] == "2 (1 to 2)"
-    assert lines["reward"] == "0.750 -> 0.500  (means of 1 and 2 rollouts)"
-    assert lines["length"] == "2.500 -> 2.500  (means of 2 and 2 rollouts)"
-    assert lines["held_out"] == "0.250 -> 0.750  (means of 4 and 4 answers)"
-    assert lines["failures"].startswith("1 of 4 rollouts")
-    assert lines["events"] == "2 retry"
+    assert lines["reward"] == "0.250 -> 0.500  (means of 3 and 2 rollouts)"
+    assert lines["length"] == "2.500 -> 2.500  (means of 4 and 2 rollouts)"
+    assert lines["held_out"] == "0.250 -> 0.750  (means of 4 and 4 tasks)"
+    assert lines["failures"].startswith("2 of 6 rollouts")
+    assert lines["events"] == "2 skipped"
+    assert "failed answers" not in lines
     assert lines["checkpoints"] == "after step 2"
     assert "laurel export" in lines["next"]
+
+
+def test_failures_in_evaluations_are_shown(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run", {}) as run:
+        run.record_evaluation(0, "held_out", Metric(1, 1), [replace(game(), id="evaluation.0")])
+        run.record_step(1, [game()], [credit_of(game())], {}, {})
+        run.record_evaluation(1, "other", Metric(1, 1), [replace(game(), id="evaluation.1")])
+    assert run.failures() == (1, 2)
+    assert run.evaluation_failures() == (2, 4)
+    assert dict(run.summary().lines)["failed answers"] == "2 of 4 in evaluations (they are in no mean)"
 
 
 @pytest.mark.parametrize(
