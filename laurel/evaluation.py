@@ -34,6 +34,7 @@ class Evaluation:
         tasks: how many tasks have at least one graded sample.
         failed: samples that could not be sampled or graded; they are in no mean.
         trees: everything that was drawn.
+        left_out: truncated samples that the grading settings leave out; they are in no mean, and did not fail.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Evaluation:
     tasks: int
     failed: int
     trees: tuple[Tree, ...]
+    left_out: int = 0
 
     @property
     def metric(self) -> Metric:
@@ -50,6 +52,7 @@ class Evaluation:
 
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
+        failed += f", {self.left_out} left out" if self.left_out else ""
         return f"{self.name}: {self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] over {self.tasks} tasks{failed}"
 
 
@@ -73,14 +76,16 @@ def evaluate(
     jobs = [Job(f"{label}.{index}", task, samples, environment) for index, task in enumerate(tasks)]
     trees = sampler.collect(jobs, policy_version=policy_version)
     trees, _ = grader.grade(trees, {task.id: task for task in tasks})
-    means, failed = [], 0
+    means, failed, left_out = [], 0, 0
     for tree in trees:
         rewards = [r.reward for r in tree.rollouts if r.outcome is not None and not r.outcome.failed]
-        failed += len(tree.rollouts) - len(rewards)
+        unused = sum(r.outcome is not None and r.outcome.left_out for r in tree.rollouts)
+        left_out += unused
+        failed += len(tree.rollouts) - len(rewards) - unused
         if rewards:
             means.append(float(np.mean(rewards)))
     mean, low, high = interval(np.array(means))
-    return Evaluation(name, mean, low, high, len(means), failed, tuple(trees))
+    return Evaluation(name, mean, low, high, len(means), failed, tuple(trees), left_out)
 
 
 def check_output(path: Path) -> None:

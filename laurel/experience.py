@@ -139,23 +139,31 @@ def demonstration(policy: Policy, task: Task, tree_id: str) -> Tree:
 
 
 def rollout_metrics(trees: Sequence[Tree]) -> dict[str, Metric]:
-    """Reward, answer length, endings and failures over all rollouts of these trees."""
+    """Reward, answer length, endings, failures, and what was left out on purpose, over all rollouts of these trees.
+
+    `truncated` and `answer_tokens` are over the rollouts whose sampling did not fail, whatever became of their score:
+    what is left out for being cut off is as long as an answer can be.
+    """
     rewards: list[float] = []
     lengths: list[float] = []
-    truncated = failed = total = 0
+    truncated = failed = left_out = total = 0
     for tree in trees:
         for rollout in tree.rollouts:
             total += 1
             outcome = rollout.outcome
-            if outcome is None or outcome.failed:
+            if outcome is not None and outcome.ending is not Ending.FAILED:
+                lengths.append(sum(len(s) for s in rollout.segments if s.source is Source.POLICY))
+                truncated += outcome.ending is Ending.TRUNCATED
+            if outcome is not None and outcome.left_out:
+                left_out += 1
+            elif outcome is None or outcome.failed:
                 failed += 1
-                continue
-            rewards.append(rollout.reward)
-            lengths.append(sum(len(s) for s in rollout.segments if s.source is Source.POLICY))
-            truncated += outcome.ending is Ending.TRUNCATED
+            else:
+                rewards.append(rollout.reward)
     return {
         "reward": Metric.of(rewards),
         "answer_tokens": Metric.of(lengths),
-        "truncated": Metric(truncated, len(rewards)),
+        "truncated": Metric(truncated, len(lengths)),
         "failed": Metric(failed, total),
+        "left_out": Metric(left_out, total),
     }

@@ -69,6 +69,15 @@ class Failed:
 
     reason: str
 
+    @property
+    def left_out(self) -> bool:
+        """Whether nothing broke: it was cut off, and the settings leave such out. No failure count has it."""
+        return self == LEFT_OUT
+
+
+LEFT_OUT = Failed("truncated, and left out as `truncated_reward` asks")
+"""The score of a truncated rollout that the grading settings leave out."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -112,6 +121,11 @@ class Outcome:
     def failed(self) -> bool:
         """Neither a number nor usable for one: the rollout broke or its grader did."""
         return self.ending is Ending.FAILED or isinstance(self.score, Failed)
+
+    @property
+    def left_out(self) -> bool:
+        """Not usable, though nothing broke: see `Failed.left_out`."""
+        return isinstance(self.score, Failed) and self.score.left_out
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from laurel.rewards.reward import (
 )
 from laurel.rewards.verifiers import from_environment
 from laurel.tasks.task import Task
-from laurel.tree import Ending, Failed, Outcome, Rollout, Score, Tree
+from laurel.tree import LEFT_OUT, Ending, Failed, Outcome, Rollout, Score, Tree
 
 MOST_WORKERS = 8
 FORGIVEN_FAILURES = 2
@@ -175,7 +175,7 @@ class Grader:
             return None
         if self.settings.truncated_reward == "zero":
             return Score(0.0)
-        return Failed("truncated, and left out as `truncated_reward` asks")
+        return LEFT_OUT
 
     def _run(self, jobs: Sequence[Job], failures: dict[str, str], total: int) -> tuple[list[Result], int]:
         results: dict[int, Result] = {}

@@ -112,9 +112,9 @@ def _marks(columns: int) -> str:
 
 
 def _counts(tree: Tree) -> tuple[int, int]:
-    """How many rollouts it has, and how many of them failed."""
+    """How many rollouts it has, and how many of them failed (what was left out on purpose did not)."""
     outcomes = [tree.segments[leaf].outcome for leaf in tree.leaves]
-    return len(outcomes), sum(outcome is not None and outcome.failed for outcome in outcomes)
+    return len(outcomes), sum(o is not None and o.failed and not o.left_out for o in outcomes)
 
 
 def _credit_blobs(credit: Credit) -> Row:
