@@ -20,8 +20,8 @@ from laurel.tasks import Cursor, TaskSet
 class Session:
     """The live parts of a run. `checkpoint` and `restore` name everything that later steps depend on.
 
-    The sampler has no state: every draw follows from the run's seed, the rollout's name and the position. Nor have the
-    grader and the environment: a rollout lives within one step.
+    The sampler has no state: every draw follows from the run's seed, the rollout's name and the position. Nor has the
+    environment: a rollout lives within one step. Of the grader it is the failures in a row.
     """
 
     policy: Policy
@@ -62,7 +62,10 @@ class Session:
         groups = {"policy": self.policy.tensors(), "optimiser": moments}
         if self.reference is not None:
             groups["reference"] = self.reference.tensors()
-        self.run.save_checkpoint(step, groups, {"learner": counters, "cursor": self.cursor.state()})
+        state = {"learner": counters, "cursor": self.cursor.state()}
+        if self.grader is not None:
+            state["grader"] = self.grader.state()
+        self.run.save_checkpoint(step, groups, state)
 
     def restore(self) -> int:
         """Load the newest whole checkpoint, if there is one, and return the number of steps that are done."""
@@ -74,4 +77,6 @@ class Session:
             self.reference.load_tensors(checkpoint.tensors["reference"])
         self.learner.load_state(checkpoint.tensors["optimiser"], checkpoint.state["learner"])
         self.cursor.load_state(checkpoint.state["cursor"])
+        if self.grader is not None and "grader" in checkpoint.state:  # older checkpoints do without
+            self.grader.load_state(checkpoint.state["grader"])
         return checkpoint.step

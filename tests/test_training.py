@@ -10,7 +10,7 @@ import pytest
 
 import laurel
 from laurel.environments.single_turn import SingleTurnEpisode
-from laurel.errors import ConfigurationError, TaskError
+from laurel.errors import ConfigurationError, RewardError, TaskError
 from laurel.runs import Run
 from laurel.tasks import Task, TaskSet
 
@@ -145,3 +145,19 @@ def test_an_environment_writes_its_own_prompts_so_that_those_of_tasks_are_not_ju
     with pytest.raises(TaskError, match=r"tasks-1 \(10 tokens\)"):
         train(tmp_path, tasks=long)
     assert train(tmp_path, tasks=long, environment=Hidden()).steps() == [1, 2]
+
+
+def test_an_interrupted_run_stops_for_failures_in_a_row_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    grading = laurel.rewards.GradingSettings(failure_fraction=1.0, failures_in_a_row=40)
+    broken = laurel.rewards.in_process(lambda task, text: float("nan"))
+    settings = {"reward": broken, "grading": grading, "checkpoint_every": 1}
+    for name, parts in (("whole", [4]), ("parts", [1, 2, 4])):  # 16 rollouts a step: the 40th is in the third
+        for index, steps in enumerate(parts):
+            directory = tmp_path / name / "run"
+            if steps < 4:
+                train(tmp_path, **settings, run=directory, steps=steps, resume=index > 0)
+                continue
+            with pytest.raises(RewardError, match="40 in a row"):
+                train(tmp_path, **settings, run=directory, steps=steps, resume=index > 0)
+            with Run.open(directory) as run:
+                assert run.steps() == [1, 2], name

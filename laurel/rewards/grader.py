@@ -132,6 +132,14 @@ class Grader:
         if self._pool is not None:
             self._pool.close()
 
+    def state(self) -> dict[str, int]:
+        """What later steps depend on, as JSON: how many rollouts in a row have failed so far."""
+        return {"failures_in_a_row": self._in_a_row}
+
+    def load_state(self, state: Mapping[str, int]) -> None:
+        """Go on from `state()`."""
+        self._in_a_row = state["failures_in_a_row"]
+
     def grade(self, trees: Sequence[Tree], tasks: Mapping[str, Task]) -> tuple[list[Tree], dict[str, Metric]]:
         """The same trees with a score or a failure on every leaf.
 
