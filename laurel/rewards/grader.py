@@ -19,6 +19,7 @@ from laurel.rewards.reward import (
     evaluate,
     name_of,
     needs_rollout,
+    needs_worker,
     run_here,
     runs_in_process,
     subject_of,
@@ -115,6 +116,11 @@ class Grader:
                 retries=self.settings.retries,
             )
             weakref.finalize(self, self._pool.close)
+        elif needs_worker(self.reward):
+            raise ConfigurationError(
+                f"The reward {name_of(self.reward)} can hang or crash, so it cannot run in this process.",
+                hint="set workers above 0.",
+            )
         elif waits(self.reward):
             raise ConfigurationError(
                 f"The reward {name_of(self.reward)} is asynchronous, but is to run in this process.",

@@ -86,6 +86,12 @@ def runs_in_process(reward: Reward) -> bool:
     return bool(getattr(reward, "runs_in_process", False))
 
 
+def needs_worker(reward: Reward) -> bool:
+    """Whether the reward, or a part of it, can hang or crash, so that it must never run in this process."""
+    parts = getattr(reward, "rewards", None)
+    return any(map(needs_worker, parts)) if parts is not None else bool(getattr(reward, "needs_worker", False))
+
+
 def needs_rollout(reward: Reward) -> bool:
     """Whether the reward, or a part of it, reads more than the answer's text."""
     parts = getattr(reward, "rewards", None)

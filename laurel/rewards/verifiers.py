@@ -83,6 +83,7 @@ class MathAnswer:
     """See `math_answer`."""
 
     runs_in_process: ClassVar[bool] = False
+    needs_worker: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("math_verify") is None:

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from laurel.errors import ConfigurationError, RewardError
-from laurel.rewards import Failed, Grader, GradingSettings, Score, exact_match, in_process, numeric_answer, weighted
+from laurel.rewards import (
+    Failed,
+    Grader,
+    GradingSettings,
+    Score,
+    exact_match,
+    in_process,
+    math_answer,
+    numeric_answer,
+    weighted,
+)
 from laurel.tasks import Task
 from laurel.tree import Ending, Outcome, Segment, Source, Tree
 from tests.rewards import rewards_for_tests as made
@@ -270,6 +280,22 @@ def test_marked_rewards_run_here():
 def test_an_asynchronous_reward_cannot_wait_in_this_process():
     with pytest.raises(ConfigurationError, match="workers above 0"):
         grade(made.right_later, ["42"], workers=0)
+
+
+def test_a_reward_that_needs_a_worker_is_refused_in_this_process():
+    def symbolic(task, text):
+        return 1.0
+
+    symbolic.needs_worker = True
+    for reward in (symbolic, weighted({"right": (exact_match(), 1.0), "same": (symbolic, 1.0)})):
+        with pytest.raises(ConfigurationError, match="can hang or crash"):
+            Grader(reward, GradingSettings(workers=0))
+
+
+def test_math_answer_is_refused_in_this_process():
+    pytest.importorskip("math_verify", reason="extra math")
+    with pytest.raises(ConfigurationError, match="MathAnswer can hang or crash"):
+        Grader(math_answer(), GradingSettings(workers=0))
 
 
 def test_a_reward_that_no_process_can_load_is_said_so(monkeypatch, tmp_path):
