@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -141,18 +142,26 @@ def eval(
     ] = None,
     reference: Annotated[str | None, typer.Option(help="Column of the gold answer (answer).")] = None,
     extract: Annotated[str | None, typer.Option(help="Text after which the gold answer stands.")] = None,
-    reward: Annotated[str, typer.Option(help="A reward's name or package.module:function.")] = "exact_match",
+    reward: Annotated[
+        str | None, typer.Option(help="A reward's name or package.module:function (exact_match, or the run's).")
+    ] = None,
     conversation: Annotated[
         bool, typer.Option("--conversation", help="Ask as the user, by the chat template.")
     ] = False,
-    samples: Annotated[int, typer.Option(min=1, help="Answers per task.")] = 1,
-    temperature: Annotated[float, typer.Option(help="Sampling temperature.")] = 1.0,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Budget of one answer.")] = 256,
+    samples: Annotated[int | None, typer.Option(min=1, help="Answers per task (1, or the run's).")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature (1.0, or the run's).")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw from so many likeliest tokens; 1 is greedy.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Draw from the likeliest tokens of this mass.")] = None,
+    min_p: Annotated[float | None, typer.Option(help="Draw from tokens of this part of the greatest.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Budget of one answer (256, or the run's).")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first tasks.")] = None,
-    seed: Annotated[int, typer.Option(help="Fixes every draw.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Fixes every draw (0, or the run's).")] = None,
     output: Annotated[Path | None, typer.Option(help="Write every answer here, as JSONL.")] = None,
 ) -> None:
     """Score a model on a file of tasks, with a 95 % interval.
+
+    A run is judged as its held-out tasks were, from its record: the same file gives the score of its last evaluation.
 
     [bold]laurel eval runs/mine --tasks test.jsonl --reward numeric_answer[/bold]
 
@@ -162,24 +171,32 @@ def eval(
     from laurel.evaluation import check_output, evaluate, write_answers
     from laurel.preflight import check_prompts
     from laurel.recipe import arguments, component, policies
-    from laurel.restoring import policy_of_run
-    from laurel.rollout import Limits, LocalSampler
+    from laurel.restoring import Judgement, judgement_of_run, policy_of_run
+    from laurel.rollout import LocalSampler
     from laurel.runs import is_run
     from laurel.tasks import SOURCES
-    from laurel.tree import Sampling
 
     if output is not None:
         check_output(output)
     source = SOURCES["parquet" if tasks.suffix == ".parquet" else "jsonl"]
-    settings = {"prompt": prompt, "reference": reference, "extract": extract, "limit": limit}
-    given = {name: value for name, value in settings.items() if value is not None}
-    loaded = source(**arguments("tasks", source, {"path": str(tasks), "conversation": conversation, **given}))
-    judge = component("reward", rewards.REWARDS, reward)
-    policy = policy_of_run(Path(model)) if is_run(Path(model)) else component("policy", policies(), model)
-    sampler = LocalSampler(policy, Sampling(temperature=temperature), Limits(max_new_tokens=max_new_tokens), seed=seed)
-    check_prompts(policy, loaded, sampler.path_limit)
-    with rewards.Grader(judge, rewards.GradingSettings()) as grader:
-        result = evaluate(sampler, grader, loaded, samples=samples, name=tasks.stem)
+    columns = _given({"prompt": prompt, "reference": reference, "extract": extract, "limit": limit})
+    loaded = source(**arguments("tasks", source, {"path": str(tasks), "conversation": conversation, **columns}))
+    run = Path(model) if is_run(Path(model)) else None
+    named = "exact_match" if reward is None and run is None else reward
+    judge = component("reward", rewards.REWARDS, named)
+    how = Judgement(reward=judge) if run is None else judgement_of_run(run, reward=judge)
+    drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    sampling = replace(how.sampling, **_given(drawn))
+    bounds = {"max_new_tokens": max_new_tokens, "stop_strings": tuple(stop) if stop else None}
+    limits = replace(how.limits, **_given(bounds))
+    policy = component("policy", policies(), model) if run is None else policy_of_run(run)
+    sampler = LocalSampler(policy, sampling, limits, seed=how.seed if seed is None else seed)
+    if how.environment is None:
+        check_prompts(policy, loaded, sampler.path_limit)
+    with rewards.Grader(how.reward, how.grading) as grader:
+        result = evaluate(
+            sampler, grader, loaded, environment=how.environment, samples=samples or how.samples, name=tasks.stem
+        )
     console.print(str(result), highlight=False, markup=False)
     if output is not None:
         write_answers(output, result, loaded.by_id)
@@ -251,6 +268,11 @@ def _recipe(recipe: Path, overrides: Sequence[str] | None) -> dict[str, object]:
     from laurel.recipe import read
 
     return {"run": f"runs/{recipe.stem}", **read(recipe, overrides or ())}
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _stopped_by(error: LaurelError, run: Path) -> bool:

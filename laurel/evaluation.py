@@ -71,7 +71,8 @@ def evaluate(
 
     Args:
         label: prefix of the tree ids; with the sampler's seed it fixes every draw, so that the same label on the same
-            weights gives the same answers.
+            weights gives the same answers. It names no step: `laurel eval` repeats what training measured, and two
+            evaluations of a run differ by their weights alone.
     """
     jobs = [Job(f"{label}.{index}", task, samples, environment) for index, task in enumerate(tasks)]
     trees = sampler.collect(jobs, policy_version=policy_version)

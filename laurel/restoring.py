@@ -1,13 +1,88 @@
-"""The policy that a run trained, built again from what the run recorded."""
+"""The policy that a run trained, and how it was judged, built again from what the run recorded."""
 
 from __future__ import annotations
 
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from laurel.environments import ENVIRONMENTS, Environment
 from laurel.errors import RunError
 from laurel.policy import Policy
-from laurel.recipe import component, policies
+from laurel.recipe import arguments, component, policies
+from laurel.rewards import REWARDS, GradingSettings, Reward
+from laurel.rollout import Limits
 from laurel.runs import Run
+from laurel.tree import Sampling
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How answers are drawn and graded in an evaluation. The defaults are those of a model without a run.
+
+    Attributes:
+        reward: None: the environment pays.
+        environment: None: one answer.
+    """
+
+    sampling: Sampling = field(default_factory=Sampling)
+    limits: Limits = field(default_factory=Limits)
+    grading: GradingSettings = field(default_factory=GradingSettings)
+    reward: Reward | None = None
+    environment: Environment | None = None
+    samples: int = 1
+    seed: int = 0
+
+
+def judgement_of_run(directory: Path, *, reward: Reward | None = None) -> Judgement:
+    """How the run's held-out tasks are judged: equal weights and tasks get equal scores.
+
+    Args:
+        reward: instead of the run's own.
+
+    Raises:
+        RunError: if the run's reward or environment is a Python object that its record cannot make again.
+    """
+    with Run.open(directory) as run:
+        kept = run.configuration
+
+    def settings(name: str, kind: type) -> Any:
+        recorded = {key: value for key, value in (kept.get(name) or {}).items() if key != "type"}
+        return kind(**arguments(name, kind, recorded))
+
+    if reward is None and kept.get("reward") is not None:
+        reward = _again("reward", REWARDS, kept["reward"], directory)
+    environment = kept.get("environment")
+    return Judgement(
+        sampling=settings("evaluation_sampling" if kept.get("evaluation_sampling") else "sampling", Sampling),
+        limits=settings("limits", Limits),
+        grading=settings("grading", GradingSettings),
+        reward=reward,
+        environment=None if environment is None else _again("environment", ENVIRONMENTS, environment, directory),
+        samples=kept["evaluation_samples"],
+        seed=kept["seed"],
+    )
+
+
+def _again(kind: str, makers: Mapping[str, Callable[..., Any]], recorded: Any, directory: Path) -> Any:
+    """A named component from its description; what is not one of ours was described by where it can be found."""
+    name = recorded.get("type") if isinstance(recorded, dict) else None
+    for maker in makers.values():
+        made = maker if isinstance(maker, type) else typing.get_type_hints(maker).get("return")
+        if name is not None and getattr(made, "__name__", None) == name:
+            settings = {key: value for key, value in recorded.items() if key != "type"}
+            if "parts" in settings:
+                parts = settings["parts"].items()
+                settings["parts"] = {part: (_again(kind, makers, own, directory), by) for part, (own, by) in parts}
+            return maker(**arguments(f"{kind} '{name}'", maker, settings))
+    if isinstance(recorded, str) and ":" in recorded and "<" not in recorded and not recorded.startswith("__main__"):
+        return component(kind, makers, recorded)
+    raise RunError(
+        f"The {kind} of the run {directory} cannot be made again from its record: {recorded}.",
+        hint="name it: --reward package.module:function." if kind == "reward" else "evaluate in Python instead.",
+    )
 
 
 def policy_of_run(directory: Path) -> Policy:

@@ -48,7 +48,6 @@ class Session:
             self.held_out,
             environment=self.environment,
             samples=self.evaluation_samples,
-            label=f"evaluation.{step}",
             policy_version=self.learner.version,
         )
         self.run.record_evaluation(step, evaluation.name, evaluation.metric, evaluation.trees)

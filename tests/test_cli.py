@@ -233,6 +233,67 @@ def test_eval_of_a_run_and_of_its_export_agree_and_write_every_answer(trained: P
     assert sum(answer["reward"] for answer in answers) / 30 == pytest.approx(mean, abs=5e-4)
 
 
+def test_eval_repeats_the_last_evaluation_of_training(project: Path) -> None:
+    how = [
+        "evaluation_sampling={temperature: 0.7, top_k: 9}",
+        "evaluation_samples=5",
+        "seed=3",
+        "limits.stop_strings=['7']",
+    ]
+    assert laurel("train", "recipe.yaml", "reward=numeric_answer", *how).status == 0
+    with Run.open(RUN) as run:
+        last = run.evaluations()[-1]
+        texts = [[tree.rollouts[n].text for n in range(5)] for tree in run.evaluation_trees("held_out", last.step)]
+    laurel("export", str(RUN), "my-model")
+    same = ["--reward", "numeric_answer", "--samples", "5", "--temperature", "0.7", "--top-k", "9", "--seed", "3"]
+    same += ["--max-new-tokens", "3", "--stop", "7"]
+    for arguments in ([str(RUN)], ["./my-model", *same]):
+        said = laurel("eval", *arguments, "--tasks", "held.jsonl", "--output", "answers.jsonl")
+        assert said.status == 0, said
+        assert said.out.startswith(f"held: {last.metric.mean:.3f} ")
+        answers = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+        assert [answer["answer"] for answer in answers] == [text for group in texts for text in group]
+        assert sum(answer["reward"] for answer in answers) / 5 == pytest.approx(last.metric.sum)
+    other = laurel("eval", str(RUN), "--tasks", "held.jsonl", "--seed", "4", "--output", "answers.jsonl")
+    assert other.status == 0
+    answers = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert [answer["answer"] for answer in answers] != [text for group in texts for text in group]
+
+
+def test_eval_of_a_run_in_an_environment_plays_it(project: Path) -> None:
+    (project / "game.yaml").write_text(
+        """
+environment: {name: number_guessing, low: 1, high: 3, turns: 2, higher: "+", lower: "-"}
+tasks: {name: environment, count: 8}
+policy: {name: tiny, alphabet: "gues 123:+-", hidden_size: 16, layers: 1, heads: 2, context_length: 32}
+algorithm: reinforce
+steps: 1
+limits: {max_new_tokens: 2, max_turns: 2}
+"""
+    )
+    assert laurel("train", "game.yaml").status == 0
+    write_rows(Path("games.jsonl"), [{"question": "guess 1-3:"} for _ in range(40)])
+    options = ["--tasks", "games.jsonl", "--reference", "question", "--output", "played.jsonl"]
+    said = laurel("eval", "runs/game", *options)
+    assert said.status == 0, said
+    played = [json.loads(line) for line in Path("played.jsonl").read_text().splitlines()]
+    assert len(played) == 40 and {answer["reward"] for answer in played} <= {0.0, 1.0}
+
+
+def test_eval_of_a_run_whose_reward_is_no_name_wants_one(project: Path) -> None:
+    import laurel as package
+
+    tasks = package.tasks.jsonl("train.jsonl")
+    policy = package.policy.tiny(alphabet="0123456789>", hidden_size=16, layers=1, heads=2, context_length=8)
+    package.train(
+        policy=policy, tasks=tasks, reward=package.rewards.in_process(lambda task, text: 1.0),
+        algorithm=package.reinforce(), steps=1, limits=package.Limits(max_new_tokens=2), run="here",
+    )  # fmt: skip
+    said = laurel("eval", "here", "--tasks", "held.jsonl")
+    assert said.status == 1 and "--reward package.module:function" in said.err
+    assert laurel("eval", "here", "--tasks", "held.jsonl", "--reward", "exact_match").status == 0
+
+
 def test_eval_reads_templates_other_columns_markers_and_a_limit(trained: Path) -> None:
     write_rows(Path("other.jsonl"), [{"n": f"{n:02d}", "gold": f"so it is #### {n}"} for n in range(20)])
     options = ["--prompt", "{n}>", "--reference", "gold", "--extract", "####", "--limit", "4", "--max-new-tokens", "2"]
