@@ -16,6 +16,7 @@ from laurel.rollout.limits import Job, Limits
 from laurel.rollout.records import Record, grow, with_supports
 from laurel.rollout.scheduler import Scheduler, Trunk
 from laurel.rollout.static import StaticShapes, StaticStep
+from laurel.rollout.stopping import check_stop_strings
 from laurel.tasks.task import Prompt
 from laurel.tree import IntArray, Sampling, Segment, Source, Tree
 
@@ -35,6 +36,9 @@ class LocalSampler:
         max_live_rows: most rollouts that are drawn at the same time; others wait.
         seed: the run's seed.
         static: decode in fixed shapes (on CUDA as one captured graph); None: where the policy is on CUDA.
+
+    Raises:
+        ConfigurationError: for a stop string that no text of this policy can hold.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class LocalSampler:
     ) -> None:
         if max_live_rows < 1:
             raise SamplingError(f"max_live_rows must be at least 1, got {max_live_rows}.", hint="256 is a good start.")
+        check_stop_strings(limits.stop_strings, policy)
         self.policy = policy
         self.sampling = sampling
         self.limits = limits

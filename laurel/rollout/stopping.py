@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from laurel.errors import ConfigurationError
 from laurel.policy import Policy
 from laurel.tree import BoolArray, IntArray
 
@@ -40,6 +41,24 @@ class EndTokens:
 
     def __call__(self, tokens: IntArray) -> BoolArray:
         return self._ends[tokens]
+
+
+def check_stop_strings(strings: Sequence[str], policy: Policy) -> None:
+    """Refuse stop strings that hold a special token: the text of a turn is decoded without those, so none can match.
+
+    Raises:
+        ConfigurationError: naming the string.
+    """
+    added = getattr(policy.tokenizer, "added_tokens_decoder", {}).values()
+    special = {str(token) for token in added if token.special} | set(policy.tokenizer.all_special_tokens)
+    for string in strings:
+        held = next((token for token in sorted(special) if token and token in string), None)
+        if held is not None:
+            raise ConfigurationError(
+                f"limits: the stop string {string!r} can never match: {held!r} is a special token of '{policy.name}', "
+                "and the text of a turn is decoded without special tokens.",
+                hint="leave it out and rely on policy.end_ids: each of these tokens ends a turn.",
+            )
 
 
 class StopStrings:

@@ -152,6 +152,14 @@ def test_stop_strings_cut_the_text_and_keep_the_tokens(policy: Policy) -> None:
     assert found > 10
 
 
+@pytest.mark.parametrize("string", ["<eos>", "a<eos>", "<pad>"])
+def test_a_special_token_is_refused_as_a_stop_string(policy: Policy, string: str) -> None:
+    assert policy.decode(policy.tokenizer(string, add_special_tokens=False)["input_ids"]) != string
+    with pytest.raises(ConfigurationError, match=rf"{string}.*can never match[\s\S]*end_ids"):
+        LocalSampler(policy, Sampling(), Limits(stop_strings=("a", string)), seed=0)
+    LocalSampler(policy, Sampling(), Limits(stop_strings=("<eo", "eos", ">")), seed=0)
+
+
 def test_time_runs_out_as_truncation_and_waiting_rollouts_fail(policy: Policy) -> None:
     policy.end_ids, before = frozenset(), policy.end_ids
     try:
