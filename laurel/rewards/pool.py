@@ -7,6 +7,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 
 from laurel.errors import RewardError
@@ -68,7 +69,8 @@ class Pool:
     def dismiss(self) -> None:
         """End all workers; the next run starts new ones."""
         for worker in list(self._workers):
-            self._end(worker)
+            with suppress(RewardError):  # what ends workers is gone; they see their connections close, and end too
+                self._end(worker)
 
     def close(self) -> None:
         """End everything for good."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from laurel.errors import ConfigurationError
+from laurel.errors import ConfigurationError, RewardError
 from laurel.rewards.messages import address
 from laurel.rewards.reward import Reward, name_of
 from laurel.rewards.worker import end, fork_on_demand
@@ -113,6 +113,7 @@ class Nursery:
     """
 
     def __init__(self, reward: Reward, timeout_seconds: float) -> None:
+        self._name = name_of(reward)
         self._control, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -131,13 +132,20 @@ class Nursery:
 
     def start(self) -> tuple[socket.socket, int]:
         ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._control, [b"f"], [theirs.fileno()])
-        return ours, self._answer()
+        try:
+            with theirs:
+                socket.send_fds(self._control, [b"f"], [theirs.fileno()])
+            return ours, self._answer()
+        except OSError as error:
+            ours.close()
+            raise self._gone() from error
 
     def end(self, process: int) -> int:
-        self._control.sendall(b"k%d" % process)
-        return self._answer()
+        try:
+            self._control.sendall(b"k%d" % process)
+            return self._answer()
+        except OSError as error:
+            raise self._gone() from error
 
     def close(self) -> None:
         if self._control.fileno() >= 0:
@@ -145,4 +153,14 @@ class Nursery:
             os.waitpid(self._process, 0)
 
     def _answer(self) -> int:
-        return int(self._control.recv(64))
+        answer = self._control.recv(64)
+        if not answer:
+            raise ConnectionResetError("the other side has closed")
+        return int(answer)
+
+    def _gone(self) -> RewardError:
+        return RewardError(
+            f"The process that starts graders for the reward {self._name} has died.",
+            hint="if memory ran out, use fewer grading workers, then resume the run; a reward that can be imported "
+            "from a module needs no such process.",
+        )

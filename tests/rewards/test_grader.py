@@ -318,6 +318,20 @@ def test_settings_that_make_no_sense_are_refused(settings):
         GradingSettings(**settings)
 
 
+@pytest.mark.parametrize("text", ["42", "hang"])
+def test_the_death_of_the_nursery_is_one_error_with_a_hint(text):
+    settings = GradingSettings(**LENIENT, workers=1, timeout_seconds=1.0)
+    task = {"t": Task("t", "q")}
+    with Grader(closure_of(made.by_order), settings) as grader:
+        if text == "hang":  # the nursery is missed where a worker is to be ended, not only where one is to be started
+            grader.grade([rollout_tree("s", "t", ["42"])], task)
+        os.kill(grader._pool._starter._process, 9)
+        time.sleep(0.1)
+        with pytest.raises(RewardError, match=r"starts graders .* has died") as caught:
+            grader.grade([rollout_tree("s", "t", [text])], task)
+        assert "What to do" in str(caught.value) and not isinstance(caught.value.__context__, RewardError)
+
+
 ORPHANS = """
 import os, signal, sys, threading, time
 import numpy as np
