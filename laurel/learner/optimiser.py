@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,12 @@ class OptimiserSettings:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
+        numbers = {"learning_rate": self.learning_rate, "epsilon": self.epsilon, "weight_decay": self.weight_decay}
+        if self.maximum_gradient_norm is not None:
+            numbers["maximum_gradient_norm"] = self.maximum_gradient_norm
+        for name, value in numbers.items():
+            if not math.isfinite(value):
+                raise ConfigurationError(f"{name} must be a finite number, got {value}.", hint="see the default.")
         if not self.learning_rate > 0:
             raise ConfigurationError(f"learning_rate must be above 0, got {self.learning_rate}.", hint="try 1e-6.")
         if not all(0 <= beta < 1 for beta in self.betas):

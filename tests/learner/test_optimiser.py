@@ -183,3 +183,10 @@ def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
 def test_nothing_to_train_is_an_error() -> None:
     with pytest.raises(LearnerError, match="no trainable parameters"):
         Optimiser({}, OptimiserSettings())
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "epsilon", "weight_decay", "maximum_gradient_norm"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_settings_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        OptimiserSettings(**{name: value})  # type: ignore[arg-type]
