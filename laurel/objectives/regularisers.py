@@ -41,7 +41,7 @@ class KLPenalty:
 
     Over the tokens t of a rollout: sum_t k(log pi(a_t|s_t), log ref(a_t|s_t)). The states s_t are taken as given: the
     gradient holds each next-token distribution near the reference's and ignores that a token also decides where the
-    rollout goes next. Put the penalty in the reward for the gradient of the whole sequence's KL.
+    rollout goes next. That other part of the whole sequence's gradient is left out.
 
     Attributes:
         coefficient: beta >= 0.
