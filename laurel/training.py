@@ -94,6 +94,10 @@ def train(
     check_fit(policy, arguments)
     check_trackers(trackers)
     configuration = describe(arguments, leave_out=("run", "resume", "trackers", "progress"))
+    may_differ: tuple[str, ...] = MAY_DIFFER
+    if (optimiser or OptimiserSettings()).schedule != "constant":
+        # Such a schedule ends at the last step: with another number of steps the past would have had other rates.
+        may_differ = tuple(name for name in MAY_DIFFER if name != "steps")
     shown = progress or Silent()
     with ExitStack() as stack:
         # The run directory comes last: what is refused before leaves no half a run behind.
@@ -114,7 +118,7 @@ def train(
             seed=seed,
             tokens_per_microbatch=tokens_per_microbatch,
         )
-        store = stack.enter_context(open_run(run, configuration, resume=resume, may_differ=MAY_DIFFER))
+        store = stack.enter_context(open_run(run, configuration, resume=resume, may_differ=may_differ))
         tracked = stack.enter_context(open_trackers(trackers, store))
         cursor = tasks.cursor(seed)
         gather: Gather

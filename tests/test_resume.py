@@ -173,3 +173,13 @@ def test_a_resumed_run_may_go_further_but_not_elsewhere(tmp_path: Path) -> None:
         train(directory, resume=True, **{**short, "seed": 1})
     with pytest.raises(RunError, match="holds a run already"):
         train(directory, **short)
+
+
+def test_more_steps_are_refused_where_the_schedule_depends_on_their_number(tmp_path: Path) -> None:
+    """The steps that are done had the learning rates of a shorter run."""
+    directory = tmp_path / "run"
+    falling = {"optimiser": laurel.OptimiserSettings(learning_rate=1e-2, schedule="linear"), "steps": 2}
+    train(directory, **falling)
+    with pytest.raises(ConfigurationError, match="steps was 2, now 4"):
+        train(directory, resume=True, **{**falling, "steps": 4})
+    train(directory, resume=True, **falling)
