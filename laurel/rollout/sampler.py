@@ -77,7 +77,7 @@ class LocalSampler:
             policy_version: number of optimiser steps behind the weights, stamped on everything that is drawn.
 
         Raises:
-            SamplingError: for a prompt that leaves no room for an answer, a tree id that stands twice, or logits that
+            SamplingError: for a task's own prompt that leaves no room for an answer, a tree id that stands twice, or logits that
                 are not finite.
         """
         ids = [job.tree_id for job in jobs]
@@ -90,7 +90,7 @@ class LocalSampler:
         records: list[list[Record]] = []
         for index, job in enumerate(jobs):
             own = [self._record(f"{job.tree_id}.{sample}", index) for sample in range(job.samples)]
-            trunks.append(self._trunk(job, _start_episodes(job, own)))
+            trunks.append(self._trunk(job, job.task.prompt) if job.environment is None else self._asked(job, own))
             records.append(own)
         self._run(trunks, [record for own in records for record in own], policy_version)
         return [
@@ -179,6 +179,21 @@ class LocalSampler:
         self._check_room(trunk)
         return trunk
 
+    def _asked(self, job: Job, records: Sequence[Record]) -> Trunk:
+        """The prompt that an environment gives; one that cannot be used fails this job's rollouts and no others.
+
+        What stands in its place then is a single token, which no loss ever reaches.
+        """
+        prompt = _start_episodes(job, records)
+        try:
+            return self._trunk(job, prompt)
+        except SamplingError as error:
+            for record in records:
+                if record.outcome is None:
+                    record.fail(f"the environment's prompt for task {job.task.id} cannot be used: {error.message}")
+        tokens = np.array([self._marker])
+        return Trunk(f"task {job.task.id}", Segment(Source.PROMPT, tokens, -1, text=str(prompt)), tokens)
+
     def _check_room(self, trunk: Trunk) -> None:
         if len(trunk.tokens) >= self.path_limit:
             raise SamplingError(
@@ -190,13 +205,12 @@ class LocalSampler:
 def _start_episodes(job: Job, records: Sequence[Record]) -> Prompt:
     """Start an episode for each record of a job, and return the prompt that they share."""
     shared: Prompt | None = None
-    if job.environment is None:
-        return job.task.prompt
+    assert job.environment is not None
     for record in records:
         try:
             episode = job.environment.start(job.task, record.id)
             prompt = episode.prompt
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             record.fail(f"starting the episode raised {type(error).__name__}: {error}")
             continue
         if shared is not None and prompt != shared:

@@ -191,7 +191,7 @@ class Scheduler:
         try:
             turn = record.episode.respond(text)
             answer = None if turn.observation is None else self.policy.bridge(turn.observation, ended_turn=ended)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             record.fail(f"turn {record.turns} of the episode raised {type(error).__name__}: {error}")
             return None
         record.segments[-1] = replace(record.segments[-1], reward=float(turn.reward))

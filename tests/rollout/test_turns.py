@@ -151,3 +151,37 @@ class _Renamed:
         episode = self.game.start(task, rollout_id)
         episode.prompt = "a 12:"
         return episode
+
+
+@pytest.mark.parametrize("prompt", ["a" * 160, "\u03a9"])
+def test_an_environments_prompt_that_cannot_be_used_fails_its_own_job_only(policy: Policy, prompt: str) -> None:
+    sound = Job("s", Task("sound", "a"), 3, Echo())
+    bad = Job("b", Task("bad", "a"), 2, Echo(prompt))
+    options = {"max_turns": 3, "stop_strings": ("c", "g")}
+    broken, whole = collect(policy, [bad, sound], **options)  # type: ignore[arg-type]
+    same_draws([whole], collect(policy, [sound], **options))  # type: ignore[arg-type]
+    assert len(broken.rollouts) == 2
+    for rollout in broken.rollouts:
+        assert rollout.outcome is not None and rollout.outcome.ending is Ending.FAILED
+        assert isinstance(rollout.outcome.score, Failed) and "task bad" in rollout.outcome.score.reason
+        assert all(segment.source is not Source.POLICY for segment in rollout.segments)
+
+
+@dataclass(frozen=True)
+class Leaving(Conversation):
+    """Ends the process, or tries to."""
+
+    at_start: bool
+
+    def converse(self, task: Task, rollout_id: str) -> Dialogue:
+        if self.at_start:
+            raise SystemExit(3)
+        yield "a"
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_an_episode_that_exits_fails_its_rollout_only(policy: Policy, at_start: bool) -> None:
+    outcomes = [r.outcome for tree in play(policy, Leaving(at_start), trees=1, samples=8) for r in tree.rollouts]
+    failed = [o.score.reason for o in outcomes if o and isinstance(o.score, Failed)]
+    assert failed and all("SystemExit: 3" in reason for reason in failed)
