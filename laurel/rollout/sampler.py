@@ -77,8 +77,8 @@ class LocalSampler:
             policy_version: number of optimiser steps behind the weights, stamped on everything that is drawn.
 
         Raises:
-            SamplingError: for a task's own prompt that leaves no room for an answer, a tree id that stands twice, or logits that
-                are not finite.
+            SamplingError: for a task's own prompt that leaves no room for an answer, a tree id that stands twice, or
+                logits that are not finite.
         """
         ids = [job.tree_id for job in jobs]
         if len(set(ids)) != len(ids):
