@@ -111,9 +111,9 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
 
     [bold]laurel check recipes/gsm8k.yaml[/bold]
     """
+    from laurel.preflight import check_splits
     from laurel.recipe import resolve
     from laurel.rewards import check_reward
-    from laurel.tasks import check_leak
     from laurel.training import train as start
 
     arguments = resolve(_recipe(recipe, overrides), start, leave_out=("policy",))
@@ -128,7 +128,7 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
             console.print(str(report), highlight=False, markup=False, soft_wrap=True)
             sound = sound and report.passed
     if arguments.get("held_out") is not None:
-        check_leak(arguments["tasks"], arguments["held_out"])
+        check_splits(arguments["tasks"], arguments["held_out"], arguments.get("environment"))
         console.print("no prompt is in both tasks and held_out")
     raise typer.Exit(0 if sound else 1)
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from laurel.algorithms import Algorithm, Demonstrated
 from laurel.credit import LeaveOneOut, SiblingMean, Standardised
+from laurel.environments import Environment, SingleTurn
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.policy import Policy
 from laurel.rewards import REWARDS
 from laurel.rollout import Limits
 from laurel.tasks import Task, TaskSet, check_leak
+from laurel.tasks.normalise import normalised
 
 COUNTS = (
     "steps",
@@ -69,8 +71,29 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     if arguments["held_out"] is not None:
         if not graded:
             raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
-        if arguments["environment"] is None:
-            check_leak(arguments["tasks"], arguments["held_out"])
+        check_splits(arguments["tasks"], arguments["held_out"], arguments["environment"])
+
+
+def check_splits(tasks: TaskSet, held_out: TaskSet, environment: Environment | None) -> None:
+    """Refuse held-out tasks that are trained on.
+
+    Where prompts are the tasks, equal prompts are equal tasks. An environment may give many tasks one prompt and tell
+    them apart by their ids: there, a pair with the same prompt and the same id is one task.
+
+    Raises:
+        TaskError: naming such tasks.
+    """
+    if environment is None or isinstance(environment, SingleTurn):
+        check_leak(tasks, held_out)
+        return
+    trained = {(task.id, normalised(task.prompt)) for task in tasks}
+    shared = [task.id for task in held_out if (task.id, normalised(task.prompt)) in trained]
+    if shared:
+        shown = ", ".join(shared[:NAMED_TASKS]) + (", ..." if len(shared) > NAMED_TASKS else "")
+        raise TaskError(
+            f"{len(shared)} tasks are in both '{tasks.name}' and '{held_out.name}', by id and prompt: {shown}.",
+            hint="hold out others: tasks.split(...), or held_out: {name: environment, count: ..., first: ...}.",
+        )
 
 
 def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import laurel
 from laurel import preflight
+from laurel.environments import NumberGuessing, SingleTurn
 from laurel.errors import PolicyError, TaskError
 from laurel.tasks import Task, TaskSet
 
@@ -59,3 +60,19 @@ def test_a_conversation_needs_a_chat_template(policy: laurel.policy.Policy) -> N
         policy.prompt_lengths(["1", conversation])  # type: ignore[list-item]
     with pytest.raises(TaskError, match=r"Task 1 of 'set': The prompt is a conversation"):
         preflight.check_prompts(policy, sets(["1", conversation]), 16)
+
+
+def test_a_prompt_on_both_sides_is_refused_where_prompts_are_the_tasks() -> None:
+    for environment in (None, SingleTurn()):
+        with pytest.raises(TaskError):
+            preflight.check_splits(sets(["1>", "2>"]), TaskSet("other", (Task("x", "2>"),)), environment)
+        preflight.check_splits(sets(["1>", "2>"]), TaskSet("other", (Task("0", "3>"),)), environment)
+
+
+def test_games_that_share_their_prompt_are_told_apart_by_their_ids() -> None:
+    game = NumberGuessing()
+    preflight.check_splits(game.tasks(10), game.tasks(5, first=10), game)
+    with pytest.raises(TaskError, match=r"2 tasks are in both .*: game-8, game-9"):
+        preflight.check_splits(game.tasks(10), game.tasks(5, first=8), game)
+    # The same number of a row in two files with different prompts is no leak.
+    preflight.check_splits(sets(["1>"]), sets(["2>"]), game)
