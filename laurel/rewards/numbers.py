@@ -71,15 +71,16 @@ def answer_in(text: str, marker: str | None = None) -> Number | None:
 def agree(answer: Number, gold: Number, tolerance: Fraction) -> bool:
     """Whether two numbers differ by at most `tolerance`.
 
-    A percent on one side only is compared as written and divided by 100, since a question may ask "what percent?"
-    (gold 50, answer "50%") or for a share (gold 0.5, answer "50%").
+    A percent on one side only is compared as written, since a question may ask "what percent?" (gold 50, answer
+    "50%"); and, where the number on the other side lies in [-1, 1], divided by 100, since it may ask for a share (gold
+    0.5, answer "50%"). So "5000%" is not 50.
     """
     if answer.value is None or gold.value is None:
         return False
     differences = [answer.value - gold.value]
-    if answer.percent and not gold.percent:
+    if answer.percent and not gold.percent and abs(gold.value) <= 1:
         differences.append(answer.value / 100 - gold.value)
-    if gold.percent and not answer.percent:
+    if gold.percent and not answer.percent and abs(answer.value) <= 1:
         differences.append(answer.value - gold.value / 100)
     return any(abs(difference) <= tolerance for difference in differences)
 
