@@ -21,6 +21,11 @@ from laurel.tree import Failed, FloatArray, Tree
 
 # The 97.5 % quantile of the normal distribution: intervals cover 95 %.
 NORMAL_QUANTILE = 1.959963984540054
+# The same of Student's distribution with 1 to 28 degrees of freedom; from 30 values on, the bootstrap is used.
+STUDENT_QUANTILES = (
+    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448,
+    2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484,
+)  # fmt: skip
 BOOTSTRAP_RESAMPLES = 4000
 
 
@@ -53,7 +58,9 @@ class Evaluation:
     def __str__(self) -> str:
         failed = f", {self.failed} failed" if self.failed else ""
         failed += f", {self.left_out} left out" if self.left_out else ""
-        return f"{self.name}: {self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] over {self.tasks} tasks{failed}"
+        unsure = self.tasks > 0 and math.isnan(self.low)
+        bounds = "(no interval from one value)" if unsure else f"[{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.name}: {self.mean:.3f} {bounds} over {self.tasks} tasks{failed}"
 
 
 def evaluate(
@@ -153,7 +160,12 @@ def wilson(right: float, count: float) -> tuple[float, float, float]:
 def interval(values: FloatArray) -> tuple[float, float, float]:
     """Mean and 95 % interval of independent values, one per task.
 
-    `wilson` where all values are 0 or 1, else a percentile bootstrap over tasks with a fixed seed.
+    - All values 0 or 1: `wilson`.
+    - All values equal (or only one): the spread between tasks is unknown, so they give no width. Where they
+      lie in [0, 1], `wilson` of their mean: no values in [0, 1] with this mean vary more than zeros and ones. Else NaN.
+    - Fewer than 30 values: mean +- t s / sqrt(n), with Student's 97.5 % quantile t (n - 1 degrees of freedom) and s the
+      deviation with n - 1; cut off at 0 and 1 where all values lie between.
+    - Else a percentile bootstrap over tasks with a fixed seed.
     """
     count = len(values)
     if count == 0:
@@ -161,6 +173,13 @@ def interval(values: FloatArray) -> tuple[float, float, float]:
     if np.isin(values, (0.0, 1.0)).all():
         return wilson(float(values.sum()), count)
     mean = float(values.mean())
+    bounded = bool(((values >= 0) & (values <= 1)).all())
+    if (values == values[0]).all():
+        return wilson(float(values[0]) * count, count) if bounded else (float(values[0]), math.nan, math.nan)
+    if count <= len(STUDENT_QUANTILES) + 1:
+        half = STUDENT_QUANTILES[count - 2] * float(values.std(ddof=1)) / math.sqrt(count)
+        low, high = mean - half, mean + half
+        return (mean, max(0.0, low), min(1.0, high)) if bounded else (mean, low, high)
     draws = np.random.default_rng(0).integers(0, count, (BOOTSTRAP_RESAMPLES, count))
     low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
     return mean, float(low), float(high)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from laurel.evaluation import NORMAL_QUANTILE, interval, interval_text, wilson
+from laurel.evaluation import NORMAL_QUANTILE, STUDENT_QUANTILES, Evaluation, interval, interval_text, wilson
 from laurel.metrics import Metric
 
 
@@ -43,3 +43,27 @@ def test_nothing_measured_has_no_mean() -> None:
 
 def test_the_text_of_a_share() -> None:
     assert interval_text(Metric(380, 400)) == " 95.0% [92.4%, 96.7%] of 400"
+
+
+def test_the_quantiles_are_students() -> None:
+    for freedom, quantile in enumerate(STUDENT_QUANTILES, start=1):
+        # The density over x = sqrt(f) tan(a) is proportional to cos(a)^(f - 1), by which the mass is integrated.
+        angles = np.linspace(-math.pi / 2, math.pi / 2, 200_001)
+        weights = np.cos(angles) ** (freedom - 1)
+        below = angles <= math.atan(quantile / math.sqrt(freedom))
+        assert weights[below].sum() / weights.sum() == pytest.approx(0.975, abs=2e-5)
+
+
+def test_few_values_have_students_interval() -> None:
+    # mean 3, s = sqrt(2), n = 2: 3 +- 12.7062 * sqrt(2) / sqrt(2)
+    assert interval(np.array([2.0, 4.0])) == pytest.approx((3.0, -9.7062, 15.7062))
+    assert interval(np.array([0.25, 0.75])) == (0.5, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_equal_values_have_no_interval_of_no_width(count: int) -> None:
+    assert interval(np.full(count, 0.5)) == pytest.approx(wilson(0.5 * count, count))
+    mean, low, high = interval(np.full(count, 2.0))
+    assert mean == 2.0 and math.isnan(low) and math.isnan(high)
+    text = str(Evaluation("held_out", mean, low, high, count, 0, ()))
+    assert text == f"held_out: 2.000 (no interval from one value) over {count} tasks"
