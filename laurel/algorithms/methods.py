@@ -7,7 +7,7 @@ An expectation over prompts q stands in front of every equation.
 from __future__ import annotations
 
 from laurel.algorithms.algorithm import Algorithm, Demonstrated, Sampled, Step
-from laurel.algorithms.terms import clip_term, regularised, regularisers, standard_term
+from laurel.algorithms.terms import clip_term, refuse_unread, regularised, regularisers, standard_term
 from laurel.credit import (
     EveryToken,
     LeaveOneOut,
@@ -31,6 +31,8 @@ from laurel.objectives import (
 )
 
 SUMMED = "1/N sum_i sum_t "
+MAXIMUM_DRAWS = 4
+OVERLONG_CUSHION = 4096
 
 
 def reinforce(*, baseline: float = 0.0, kl: float = 0.0, kl_estimator: str = "k3", entropy: float = 0.0) -> Algorithm:
@@ -160,9 +162,9 @@ def dapo(
     ddof: int = 0,
     epsilon: float = 1e-6,
     dynamic_sampling: bool = True,
-    maximum_draws: int = 4,
+    maximum_draws: int = MAXIMUM_DRAWS,
     overlong_limit: int | None = None,
-    overlong_cushion: int = 4096,
+    overlong_cushion: int = OVERLONG_CUSHION,
     discard_truncated: bool = False,
     denominator: str = "step",
     entropy: float = 0.0,
@@ -189,6 +191,12 @@ def dapo(
     }
     if denominator not in reductions:
         raise ConfigurationError(f"dapo: unknown denominator {denominator!r}.", hint="use 'step' or 'prompt'.")
+    if not dynamic_sampling:
+        off = "dynamic_sampling is off"
+        refuse_unread("maximum_draws", maximum_draws, MAXIMUM_DRAWS, off, "set dynamic_sampling=true")
+    if overlong_limit is None:
+        off = "there is no overlong_limit"
+        refuse_unread("overlong_cushion", overlong_cushion, OVERLONG_CUSHION, off, "set overlong_limit")
     reduction, average = reductions[denominator]
     returns: Returns = TotalReward(discard_truncated=discard_truncated)
     shaping = ""

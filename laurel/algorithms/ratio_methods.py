@@ -116,7 +116,7 @@ def reinforce_plus_plus(
         source=Sampled(),
         credit=StepStandardised(within_group=group_baseline, epsilon=epsilon),
         objective=ClippedRatio(clip, high),
-        regularisers=regularisers(kl, kl_estimator, entropy),
+        regularisers=regularisers(kl, kl_estimator, entropy, usual="k2"),
         reduction=TokenMean(),
         step=Step(epochs, minibatches),
         deviations="the paper's first form subtracts a per-token KL from the reward; here, as in its variant with a "

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from laurel.errors import ConfigurationError
 from laurel.objectives import EntropyBonus, KLPenalty, TokenLoss
 
 
-def regularisers(kl: float, kl_estimator: str, entropy: float) -> tuple[TokenLoss, ...]:
-    """The KL penalty and the entropy bonus, each where its coefficient is not 0."""
+def regularisers(kl: float, kl_estimator: str, entropy: float, *, usual: str = "k3") -> tuple[TokenLoss, ...]:
+    """The KL penalty and the entropy bonus, each where its coefficient is not 0.
+
+    Args:
+        usual: the method's default estimator, which counts as left out.
+
+    Raises:
+        ConfigurationError: for another estimator where there is no penalty.
+    """
     penalty = KLPenalty(kl, kl_estimator)  # made even when off, so that a wrong setting never waits for kl > 0
+    if not kl:
+        refuse_unread("kl_estimator", kl_estimator, usual, "kl is 0", "set kl, such as kl=0.04")
     return (*((penalty,) if kl else ()), *((EntropyBonus(entropy),) if entropy else ()))
 
 
@@ -24,3 +34,15 @@ def clip_term(low: float, high: float) -> str:
 def standard_term(ddof: int, epsilon: float) -> str:
     """The standardised advantage of a group."""
     return f"A = (R(o_i) - mean_j R(o_j)) / (std_j R(o_j) [ddof {ddof}] + {epsilon:g})"
+
+
+def refuse_unread(name: str, value: object, default: object, why: str, instead: str) -> None:
+    """Refuse a setting that the others leave without a reader; one that equals its default counts as left out.
+
+    Raises:
+        ConfigurationError: naming it, and what would make it count.
+    """
+    if value != default:
+        raise ConfigurationError(
+            f"algorithm: '{name}' would not be read: {why}.", hint=f"{instead}, or remove '{name}'."
+        )

@@ -1,0 +1,30 @@
+"""Settings that nothing would read are refused; those at their defaults count as left out."""
+
+import pytest
+
+from laurel.algorithms import named
+from laurel.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("method", "unread", "enough"),
+    [
+        ("grpo", {"kl_estimator": "k2"}, {"kl": 0.1}),
+        ("rloo", {"kl_estimator": "k2"}, {"kl": 0.1}),
+        ("reinforce_plus_plus", {"kl_estimator": "k3"}, {"kl": 0.1}),
+        ("dapo", {"overlong_cushion": 5}, {"overlong_limit": 20}),
+        ("dapo", {"maximum_draws": 9, "dynamic_sampling": False}, {"dynamic_sampling": True}),
+    ],
+)
+def test_a_setting_without_a_reader_is_refused_by_name(method, unread, enough):
+    name = next(iter(unread))
+    with pytest.raises(ConfigurationError, match=f"'{name}' would not be read") as refused:
+        named(method, unread)
+    assert next(iter(enough)) in refused.value.hint
+    named(method, unread | enough)
+
+
+def test_a_setting_at_its_default_counts_as_left_out():
+    named("grpo", {"kl_estimator": "k3", "kl": 0.0})
+    named("reinforce_plus_plus", {"kl_estimator": "k2"})
+    named("dapo", {"dynamic_sampling": False, "maximum_draws": 4, "overlong_cushion": 4096})
