@@ -59,7 +59,7 @@ class Score:
     parts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.value, str) or not np.isfinite(self.value):
+        if not isinstance(self.value, int | float | np.integer | np.floating | np.bool_) or not np.isfinite(self.value):
             raise TreeError(f"A score must be a finite number, got {self.value!r}.", hint="return Failed instead.")
 
 
@@ -134,6 +134,17 @@ class Support:
 
     ids: IntArray
     offsets: IntArray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", _frozen(self.ids, np.int64))
+        object.__setattr__(self, "offsets", _frozen(self.offsets, np.int64))
+        if self.ids.ndim != 1 or self.offsets.ndim != 1 or len(self.offsets) == 0:
+            raise TreeError("The ids and offsets of a support need one dimension each, and at least one offset.")
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.ids) or (np.diff(self.offsets) < 0).any():
+            raise TreeError(
+                f"The offsets of a support must rise from 0 to its {len(self.ids)} ids, got {self.offsets.tolist()}.",
+                hint="row t is ids[offsets[t]:offsets[t + 1]].",
+            )
 
 
 @dataclass(frozen=True, eq=False)
