@@ -127,6 +127,8 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
             console.print(f"[bold]{name}[/bold]")
             console.print(str(report), highlight=False, markup=False, soft_wrap=True)
             sound = sound and report.passed
+            if arguments[name].duplicates:
+                console.print(f"{arguments[name].duplicates} tasks repeat the prompt of an earlier one")
     if arguments.get("held_out") is not None:
         check_splits(arguments["tasks"], arguments["held_out"], arguments.get("environment"))
         console.print("no prompt is in both tasks and held_out")

@@ -124,6 +124,11 @@ def test_check_finds_a_reward_that_is_blind(project: Path, monkeypatch: pytest.M
     assert sound.status == 0
     assert "gold: 40 of 40 score full marks" in sound.out
     assert "no prompt is in both" in sound.out
+    assert "repeat the prompt" not in sound.out
+    lines = (project / "train.jsonl").read_text().splitlines()
+    (project / "train.jsonl").write_text("\n".join([*lines, lines[0], lines[1]]) + "\n")
+    assert "2 tasks repeat the prompt of an earlier one" in laurel("check", "recipe.yaml").out
+    (project / "train.jsonl").write_text("\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(project)
     (project / "blind.py").write_text("def reward(task, text):\n    return 1.0\n")
     blind = laurel("check", "recipe.yaml", "reward=blind:reward")
