@@ -162,7 +162,7 @@ def interval(values: FloatArray) -> tuple[float, float, float]:
 
     - All values 0 or 1: `wilson`.
     - All values equal (or only one): the spread between tasks is unknown, so they give no width. Where they
-      lie in [0, 1], `wilson` of their mean: no values in [0, 1] with this mean vary more than zeros and ones. Else NaN.
+      lie in [0, 1], `wilson` of their mean: no such values with this mean vary more than zeros and ones. Else NaN.
     - Fewer than 30 values: mean +- t s / sqrt(n), with Student's 97.5 % quantile t (n - 1 degrees of freedom) and s the
       deviation with n - 1; cut off at 0 and 1 where all values lie between.
     - Else a percentile bootstrap over tasks with a fixed seed.

@@ -68,7 +68,7 @@ def numeric_answer(*, tolerance: float = DEFAULT_TOLERANCE, marker: str | None =
     """1 where the answer's number is within `tolerance` (absolute) of the reference's.
 
     Which number of the text is its answer: see `laurel.rewards.answer_in`. What is read as a number: see
-    `laurel.rewards.numbers_in`. An answer without a number scores 0; a reference without one is a failure. For a percent
+    `laurel.rewards.numbers_in`. An answer without a number scores 0; a reference without one fails. For a percent
     sign see `laurel.rewards.numbers.agree`: "50%" is 50, and also 0.5; "5000%" is not 50.
 
     Args:
