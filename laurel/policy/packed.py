@@ -54,11 +54,8 @@ class Packed:
     Attributes:
         tokens, positions: [T] id and depth on the path.
         layout: the segments' places.
-        scored: [N] flat index of each token to score, increasing.
-        predictors: [N] flat index of its parent token, whose hidden state predicts it.
-        temperatures: [N] the temperature that it was drawn with (1 where nobody drew it).
-        support: kept ids of each scored token where sampling truncated, else None.
-        row_predictors: [R] the distinct predictors; siblings share the last token of their prompt.
+        row_predictors: [R] the distinct parents of scored tokens, whose hidden states predict them; siblings share the
+            last token of their prompt.
         rows: how the scored tokens are read from the R rows of logits.
         row_of: [N] the row of each scored token.
         rank: [N] place of each scored token in the order of `rows`.
@@ -67,10 +64,6 @@ class Packed:
     tokens: Tensor
     positions: Tensor
     layout: TreeLayout
-    scored: Tensor
-    predictors: Tensor
-    temperatures: Tensor
-    support: KeptIds | None
     row_predictors: Tensor
     rows: Rows
     row_of: Tensor
@@ -179,10 +172,6 @@ def _assemble(
         tokens=torch.as_tensor(tokens, device=device),
         positions=torch.as_tensor(positions, device=device),
         layout=layout,
-        scored=torch.as_tensor(scored, device=device),
-        predictors=torch.as_tensor(predictors, device=device),
-        temperatures=torch.as_tensor(temperatures, dtype=torch.float32, device=device),
-        support=None if support is None else KeptIds(torch.as_tensor(support[0], device=device), support[1]),
         row_predictors=torch.as_tensor(predictors[firsts], device=device),
         rows=Rows(
             temperatures=torch.as_tensor(temperatures[firsts], dtype=torch.float32, device=device),

@@ -30,22 +30,19 @@ def test_the_example_by_hand() -> None:
     packed = pack([tree, tree], [tree.flat.policy] * 2)
     assert packed.tokens.tolist() == [10, 11, 20, 30, 21, 1, 22, 1] * 2
     assert packed.positions.tolist() == [0, 1, 2, 3, 4, 5, 2, 3] * 2
-    assert packed.scored.tolist() == [2, 4, 5, 6, 7, 10, 12, 13, 14, 15]
-    assert packed.predictors.tolist() == [1, 3, 4, 1, 6, 9, 11, 12, 9, 14]
     assert packed.row_predictors.tolist() == [1, 3, 4, 6, 9, 11, 12, 14]  # both first answers read row 0
     assert packed.row_of.tolist() == [0, 1, 2, 0, 3, 4, 5, 6, 4, 7]
     assert packed.rows.token.tolist() == [20, 22, 21, 1, 1, 20, 22, 21, 1, 1]
     assert packed.rows.row.tolist() == [0, 0, 1, 2, 3, 4, 4, 5, 6, 7]
-    assert packed.rows.token[packed.rank].tolist() == packed.tokens[packed.scored].tolist()
+    assert packed.rows.token[packed.rank].tolist() == packed.tokens[[2, 4, 5, 6, 7, 10, 12, 13, 14, 15]].tolist()
     assert packed.layout.longest_path == 6
     assert packed.layout.trees == (slice(0, 8), slice(8, 16))
-    assert packed.support is None
+    assert packed.rows.kept is None
 
 
 def test_another_temperature_is_another_row() -> None:
     tree = guessing(Sampling(temperature=0.5))
     packed = pack([tree], [tree.flat.policy])
-    assert packed.temperatures.tolist() == [0.5, 1, 1, 1, 1]
     assert packed.row_predictors.tolist() == [1, 1, 3, 4, 6]
     assert packed.rows.temperatures.tolist() == [0.5, 1, 1, 1, 1]
     assert packed.rows.token.tolist() == [20, 22, 21, 1, 1]
@@ -65,9 +62,6 @@ def test_supports_stay_with_their_tokens() -> None:
         ),
     )
     packed = pack([tree], [tree.flat.policy])
-    assert packed.support is not None
-    assert packed.support.ids.tolist() == [6, 9, 7]
-    assert packed.support.offsets.tolist() == [0, 2, 3, 3]
     kept = packed.rows.kept
     assert kept is not None
     rows = {
