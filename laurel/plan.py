@@ -18,7 +18,8 @@ from laurel.configuration import describe
 from laurel.learner import OptimiserSettings
 from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
 from laurel.policy import Policy, load
-from laurel.preflight import check_fit, check_parts, unread_arguments
+from laurel.policy.log_probs import CHUNK_ELEMENTS
+from laurel.preflight import check_fit, check_parts, prompt_lengths, unread_arguments
 from laurel.rewards import GradingSettings
 from laurel.rollout import Limits
 from laurel.tasks import TaskSet
@@ -31,6 +32,8 @@ PROMPTS_LOOKED_AT = 64
 # hidden-sized ones and this many of the width of the feed-forward.
 HIDDEN_SIZED_ACTIVATIONS = 16
 INNER_SIZED_ACTIVATIONS = 4
+# Copies of one chunk of logits, in float32, that live at once while log-probabilities are computed.
+LOGIT_COPIES = 4
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def explain(arguments: Mapping[str, Any]) -> RenderableType:
         card("what there is to learn from", _available(algorithm, settings)),
         card("each step", _batch(batch, settings["steps"])),
         card("memory, estimated", _memory(policy, algorithm, batch, settings)),
-        card("time, estimated", _time(policy, batch, settings["steps"])),
+        card("time, estimated", _time(policy, algorithm, batch, settings["steps"])),
     )
 
 
@@ -105,17 +108,17 @@ def card(title: str, rows: Iterable[tuple[str, str]]) -> RenderableType:
 
 
 def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
-    """The batch plan: the longest of the first prompts, and the largest answer that the limits allow."""
+    """The batch plan: the longest prompt, and the largest answer that the limits allow."""
     algorithm: Algorithm = settings["algorithm"]
     tasks: TaskSet = settings["tasks"]
-    looked_at = list(tasks)[:PROMPTS_LOOKED_AT]
-    prompt_tokens = max(policy.prompt_lengths([task.prompt for task in looked_at]))
+    prompt_tokens = max(prompt_lengths(policy, tasks))
     demonstrated = isinstance(algorithm.source, Demonstrated)
     if demonstrated:
-        answer_tokens = max(policy.answer_lengths([task.reference or "" for task in looked_at]))
+        answer_tokens = max(policy.answer_lengths([task.reference or "" for task in tasks]))
     else:
         limits: Limits = settings["limits"] or Limits()
-        answer_tokens = min(limits.max_new_tokens * limits.max_turns, policy.context_length - prompt_tokens)
+        room = min(limits.max_path_tokens or policy.context_length, policy.context_length) - prompt_tokens
+        answer_tokens = min(limits.max_new_tokens * limits.max_turns, room)
     return Batch(
         prompts=settings["prompts_per_step"],
         samples=1 if demonstrated else settings["samples_per_prompt"] or SAMPLES_PER_PROMPT,
@@ -216,6 +219,7 @@ def _memory(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mappin
         "gradients, moments and masters": trained * (4 + 8 + (4 if size < 4 else 0)),
         "reference": trained * size if algorithm.needs_reference else 0,
         f"activations of {microbatch:,} tokens": microbatch * per_token,
+        "logits of one chunk": LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, microbatch * config.vocab_size),
         "cache of keys and values": 2 * layers * policy.key_value_width * size * cached if live else 0,
     }
     rows = [(_bytes(amount), name) for name, amount in parts.items() if amount]
@@ -229,14 +233,31 @@ def _microbatch(policy: Policy, batch: Batch, wanted: int | None) -> int:
     return min(batch.distinct_tokens, max(together, min(batch.distinct_tokens // batch.prompts, uncut)))
 
 
-def _time(policy: Policy, batch: Batch, steps: int) -> list[tuple[str, str]]:
-    # Sampling is one forward pass over the distinct tokens, learning one forward and a backward twice as dear.
-    operations = 2 * policy.parameter_count * batch.distinct_tokens * (1 + 3 * batch.optimiser_steps)
+def passes(algorithm: Algorithm) -> int:
+    """How often each distinct token of a step is computed, in forward passes; a backward pass is twice as dear as one.
+
+    Sampling is one, and so are the log-probabilities before several optimiser steps and those of a reference. Learning
+    is three for every epoch, however many minibatches the epoch is divided into.
+    """
+    sampled = not isinstance(algorithm.source, Demonstrated)
+    return sampled + (not algorithm.step.on_policy) + algorithm.needs_reference + 3 * algorithm.step.epochs
+
+
+def _multiplied(policy: Policy) -> int:
+    """Parameters that every token is multiplied by: an embedding is looked up, unless it is the head as well."""
+    embedding = policy.model.get_input_embeddings().weight
+    head = policy.model.get_output_embeddings()
+    tied = head is not None and head.weight is embedding
+    return policy.parameter_count - (0 if tied else embedding.numel())
+
+
+def _time(policy: Policy, algorithm: Algorithm, batch: Batch, steps: int) -> list[tuple[str, str]]:
+    operations = 2 * _multiplied(policy) * batch.distinct_tokens * passes(algorithm)
     rate = matrix_rate(policy.device, policy.dtype)
     seconds = operations / rate
     return [
-        ("per step", f"at least {_seconds(seconds)}, with every answer at its full budget"),
-        ("in all", f"at least {_seconds(seconds * steps)}"),
+        ("per step", f"about {_seconds(seconds)}, with every answer at its full budget"),
+        ("in all", f"about {_seconds(seconds * steps)}"),
         (
             "because",
             f"{operations / 1e9:,.3g} GFLOP per step at {rate / 1e9:,.0f} GFLOP/s, as this device just did; small "

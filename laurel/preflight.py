@@ -122,7 +122,7 @@ def check_prompts(policy: Policy, tasks: TaskSet, room: int) -> None:
     Raises:
         TaskError: naming the tasks.
     """
-    lengths = _lengths(tasks, lambda some: policy.prompt_lengths([task.prompt for task in some]))
+    lengths = prompt_lengths(policy, tasks)
     long = [(task, length) for task, length in zip(tasks, lengths, strict=True) if length >= room]
     if long:
         larger = "take a model with a longer context" if room == policy.context_length else "raise max_path_tokens"
@@ -130,6 +130,15 @@ def check_prompts(policy: Policy, tasks: TaskSet, room: int) -> None:
             f"{_named(tasks, long, 'prompt')} for a path of at most {room} tokens, in which an answer needs room too.",
             hint=f"shorten or leave out these rows, or {larger}.",
         )
+
+
+def prompt_lengths(policy: Policy, tasks: TaskSet) -> list[int]:
+    """Tokens of every prompt.
+
+    Raises:
+        TaskError: naming the task whose prompt cannot be encoded.
+    """
+    return _lengths(tasks, lambda some: policy.prompt_lengths([task.prompt for task in some]))
 
 
 def _check_demonstrations(policy: Policy, tasks: TaskSet) -> None:

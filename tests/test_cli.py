@@ -104,7 +104,7 @@ def test_explain_says_equation_settings_batch_memory_and_time(project: Path) -> 
         # 3 prompt tokens once and 6 times 3 answer tokens make 21 a tree; by rows 6 times 6.
         "at most 84 distinct ones (prompt 3, answer 3); row by row 144, 1.7 times as many",
         "together",
-        "per step at least",
+        "per step about",
         "GFLOP/s",
     ):
         assert text in flat, text

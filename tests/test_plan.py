@@ -1,0 +1,53 @@
+"""The numbers of `laurel explain` against what training then counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import laurel
+from laurel import plan
+
+ROWS = [{"question": f"{n:02d}>", "answer": "1"} for n in range(70)]
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {
+        "policy": laurel.policy.tiny(alphabet="0123456789>", hidden_size=16, layers=1, heads=2, context_length=16),
+        "tasks": laurel.tasks.from_iterable(ROWS),
+        "algorithm": laurel.grpo(),
+        "limits": laurel.Limits(max_new_tokens=4),
+        "prompts_per_step": 4,
+        "samples_per_prompt": 4,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(("epochs", "minibatches"), [(1, 1), (1, 4), (2, 2)])
+def test_learning_computes_every_token_once_an_epoch(tmp_path: Path, epochs: int, minibatches: int) -> None:
+    # With a reference every tree has something to learn from, so that none is left out.
+    algorithm = laurel.grpo(kl=0.1, epochs=epochs, minibatches=minibatches)
+    reward = laurel.rewards.exact_match()
+    run = laurel.train(**settings(algorithm=algorithm), reward=reward, steps=1, run=tmp_path / "run")
+    computed, distinct = (run.metric(name)[0][1].sum for name in ("computed_tokens", "distinct_tokens"))
+    assert computed == epochs * distinct
+    before = 0 if epochs * minibatches == 1 else 1
+    assert plan.passes(algorithm) == 1 + before + 1 + 3 * computed / distinct
+
+
+def test_cloning_samples_nothing() -> None:
+    assert plan.passes(laurel.clone()) == 3
+    assert plan.passes(laurel.clone(epochs=1)) == plan.passes(laurel.grpo()) - 1
+
+
+def test_the_longest_of_all_prompts_counts_and_a_limit_on_the_path() -> None:
+    policy = settings()["policy"]
+    long = laurel.tasks.from_iterable([*ROWS, {"question": "0123456>", "answer": "1"}])
+    batch = plan.derive(policy, settings(tasks=long))
+    assert (batch.prompt_tokens, batch.answer_tokens) == (8, 4)
+    batch = plan.derive(policy, settings(tasks=long, limits=laurel.Limits(max_new_tokens=99)))
+    assert (batch.prompt_tokens, batch.answer_tokens) == (8, 8)
+    batch = plan.derive(policy, settings(limits=laurel.Limits(max_new_tokens=99, max_path_tokens=9)))
+    assert (batch.prompt_tokens, batch.answer_tokens) == (3, 6)
