@@ -190,8 +190,5 @@ def _judge(policy: Policy, splits: Splits, seed: int) -> Evaluation:
 
 def _free(directory: Path) -> Path:
     """The directory, or the first free one with a number behind it: a demo never touches an earlier one."""
-    for number in itertools.count(2):
-        if not directory.exists():
-            return directory
-        directory = directory.with_name(f"{directory.name.split('-')[0]}-{number}")
-    raise AssertionError("count() has no end")
+    numbered = (directory.with_name(f"{directory.name}-{number}") for number in itertools.count(2))
+    return next(free for free in itertools.chain([directory], numbered) if not free.exists())
