@@ -140,6 +140,7 @@ def test_gsm8k_is_sound() -> None:
 
 @with_data
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_all_of_gsm8k_is_sound() -> None:
     printed = laurel("check", GSM8K, "held_out.limit=1319")
     assert "7473 of 7473 score full marks" in printed and "WRONG" not in printed
@@ -186,6 +187,7 @@ def test_number_guessing_plays_turns_and_never_trains_on_what_it_hears(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(3))
 def test_number_guessing_is_learned_by_listening(seed: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -213,6 +215,7 @@ def test_reasoning_gym_takes_its_first_steps(tmp_path: Path) -> None:
 
 @needs_reasoning_gym
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(3))
 def test_reasoning_gym_improves_on_words_that_it_never_saw(seed: int, tmp_path: Path) -> None:
     run = tmp_path / "run"
