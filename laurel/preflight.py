@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from laurel.algorithms import Algorithm, Demonstrated
+from laurel.configuration import describe
 from laurel.credit import LeaveOneOut, SiblingMean, Standardised
 from laurel.environments import Environment, SingleTurn
 from laurel.errors import ConfigurationError, PolicyError, TaskError
+from laurel.learner import OptimiserSettings
 from laurel.policy import Policy
-from laurel.rewards import REWARDS
+from laurel.rewards import REWARDS, GradingSettings
 from laurel.rollout import Limits
 from laurel.tasks import Task, TaskSet, check_leak
 from laurel.tasks.normalise import normalised
+from laurel.tree import Sampling
 
 COUNTS = (
     "steps",
@@ -25,6 +30,13 @@ COUNTS = (
     "max_live_rows",
     "tokens_per_microbatch",
 )
+SETTINGS = {
+    "sampling": Sampling,
+    "evaluation_sampling": Sampling,
+    "limits": Limits,
+    "optimiser": OptimiserSettings,
+    "grading": GradingSettings,
+}
 COMPARE_SIBLINGS = (LeaveOneOut, SiblingMean, Standardised)
 TASKS_PER_CHUNK = 1024
 NAMED_TASKS = 5
@@ -190,7 +202,20 @@ def _named(tasks: TaskSet, long: Sequence[tuple[Task, int]], noun: str) -> str:
 
 
 def _check_kinds(arguments: Mapping[str, Any]) -> None:
-    """What Python users mix up, and a recipe cannot."""
+    """What Python users mix up, and a recipe mostly cannot."""
+    seed = arguments["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigurationError(f"seed must be a whole number from 0, got {seed!r}.", hint="such as seed=0.")
+    if not isinstance(arguments["run"], str | Path) or not str(arguments["run"]):
+        raise ConfigurationError(f"run={arguments['run']!r} is no directory.", hint="such as run='runs/mine'.")
+    for name, kind in SETTINGS.items():
+        if arguments[name] is not None and not isinstance(arguments[name], kind):
+            raise ConfigurationError(
+                f"{name} is a {type(arguments[name]).__name__}, not {kind.__name__}.",
+                hint=f"write {name}=laurel.{kind.__module__.split('.')[1]}.{kind.__name__}(...).",
+            )
+    for name in (*SETTINGS, "algorithm"):
+        _check_finite(name, describe(arguments[name]))
     algorithm, reward = arguments["algorithm"], arguments["reward"]
     if not isinstance(algorithm, Algorithm):
         raise ConfigurationError(f"algorithm={algorithm!r} is no algorithm.", hint="call a method: laurel.grpo().")
@@ -204,6 +229,14 @@ def _check_kinds(arguments: Mapping[str, Any]) -> None:
     made = next((name for name, maker in REWARDS.items() if maker is reward), None)
     if made is not None:
         raise ConfigurationError(f"reward={made} is the function that makes the reward.", hint=f"call it: {made}().")
+
+
+def _check_finite(name: str, described: Any) -> None:
+    if isinstance(described, Mapping):
+        for key, value in described.items():
+            _check_finite(f"{name}.{key}", value)
+    elif isinstance(described, float) and not math.isfinite(described):
+        raise ConfigurationError(f"{name} is {described}.", hint="give a finite number.")
 
 
 def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:

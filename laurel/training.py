@@ -31,7 +31,7 @@ MAY_DIFFER = ("steps", "evaluate_every", "checkpoint_every")
 
 def train(
     *,
-    policy: Policy | str,
+    policy: Policy | str | Path,
     tasks: TaskSet,
     algorithm: Algorithm,
     reward: Reward | None = None,
@@ -89,8 +89,8 @@ def train(
     """
     arguments = dict(locals())
     check_parts(arguments, {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()})
-    if isinstance(policy, str):
-        policy = arguments["policy"] = load(policy)
+    if isinstance(policy, str | Path):
+        policy = arguments["policy"] = load(str(policy))
     check_fit(policy, arguments)
     check_trackers(trackers)
     configuration = describe(arguments, leave_out=("run", "resume", "trackers", "progress"))

@@ -161,3 +161,34 @@ def test_an_interrupted_run_stops_for_failures_in_a_row_where_an_uninterrupted_o
                 train(tmp_path, **settings, run=directory, steps=steps, resume=index > 0)
             with Run.open(directory) as run:
                 assert run.steps() == [1, 2], name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed must be a whole number from 0, got -1"),
+        ({"run": None}, "run=None is no directory"),
+        ({"sampling": {"temperature": 1.0}}, "sampling is a dict, not Sampling"),
+        ({"sampling": laurel.Sampling(temperature=float("inf"))}, "sampling.temperature is inf"),
+        ({"algorithm": laurel.reinforce(baseline=float("inf"))}, "algorithm.credit.baseline is inf"),
+    ],
+)
+def test_what_would_fail_later_in_other_words_is_refused_by_its_name(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        train(tmp_path, **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_may_be_a_path(tmp_path: Path) -> None:
+    tiny().export(tmp_path / "model")
+    assert train(tmp_path, policy=tmp_path / "model", steps=1).steps() == [1]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"layers": 0}, {"hidden_size": 0}, {"context_length": 1}, {"heads": 0}, {"seed": -1}]
+)
+def test_a_tiny_policy_that_cannot_be(wrong: dict[str, int]) -> None:
+    with pytest.raises(laurel.LaurelError, match=next(iter(wrong))):
+        laurel.policy.tiny(**wrong)  # type: ignore[arg-type]

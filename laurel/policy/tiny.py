@@ -39,6 +39,10 @@ def tiny(
     """
     if len(set(alphabet)) != len(alphabet) or not alphabet:
         raise PolicyError("The alphabet must hold each character once.", hint="remove repeated characters.")
+    least = {"hidden_size": (hidden_size, 1), "layers": (layers, 1), "heads": (heads, 1), "seed": (seed, 0)}
+    for name, (value, bound) in {**least, "context_length": (context_length, 2)}.items():
+        if value < bound:
+            raise PolicyError(f"{name} must be at least {bound}, got {value}.", hint="raise it.")
     if hidden_size % (2 * heads):
         raise PolicyError(f"hidden_size {hidden_size} is not a multiple of 2 x {heads} heads.", hint="change either.")
     from transformers import Qwen3Config, Qwen3ForCausalLM
