@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from laurel.environments import Environment
+from laurel.errors import LearnerError
 from laurel.evaluation import Evaluation, evaluate
 from laurel.experience import Gather
 from laurel.learner import Learner
@@ -56,7 +59,17 @@ class Session:
         return evaluation
 
     def checkpoint(self, step: int) -> None:
-        """Write everything that the steps after `step` depend on."""
+        """Write everything that the steps after `step` depend on.
+
+        Raises:
+            LearnerError: if a weight is not finite; a checkpoint of such weights would only look like a result.
+        """
+        for name, tensor in self.policy.tensors().items():
+            if not bool(torch.isfinite(tensor).all()):
+                raise LearnerError(
+                    f"After step {step} the weight '{name}' is not finite; no checkpoint was written.",
+                    hint="resume from the last checkpoint with a smaller learning rate.",
+                )
         moments, counters = self.learner.state()
         groups = {"policy": self.policy.tensors(), "optimiser": moments}
         if self.reference is not None:

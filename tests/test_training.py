@@ -10,7 +10,8 @@ import pytest
 
 import laurel
 from laurel.environments.single_turn import SingleTurnEpisode
-from laurel.errors import ConfigurationError, RewardError, TaskError
+from laurel.errors import ConfigurationError, LearnerError, RewardError, TaskError
+from laurel.progress import Silent
 from laurel.runs import Run
 from laurel.tasks import Task, TaskSet
 
@@ -192,3 +193,22 @@ def test_a_policy_may_be_a_path(tmp_path: Path) -> None:
 def test_a_tiny_policy_that_cannot_be(wrong: dict[str, int]) -> None:
     with pytest.raises(laurel.LaurelError, match=next(iter(wrong))):
         laurel.policy.tiny(**wrong)  # type: ignore[arg-type]
+
+
+def test_weights_that_are_not_finite_are_never_checkpointed(tmp_path: Path) -> None:
+    policy = laurel.policy.tiny(alphabet="01>", hidden_size=16, layers=1, heads=2, context_length=8)
+    tasks = laurel.tasks.from_iterable([{"question": "01>", "answer": "1"}])
+
+    def broken(step: int, metrics: object, timings: object) -> None:
+        if step == 2:
+            next(iter(policy.tensors().values())).fill_(float("inf"))
+
+    progress = Silent()
+    progress.step = broken  # type: ignore[method-assign]
+    with pytest.raises(LearnerError, match="After step 2 the weight .* is not finite"):
+        laurel.train(
+            policy=policy, tasks=tasks, algorithm=laurel.clone(), steps=2, prompts_per_step=1, checkpoint_every=2,
+            run=tmp_path / "run", progress=progress, optimiser=laurel.OptimiserSettings(learning_rate=1e-9),
+        )  # fmt: skip
+    with laurel.Run.open(tmp_path / "run") as run:
+        assert run.checkpoint_steps == []
