@@ -34,10 +34,23 @@ _MODULES = (
     "theory",
     "tree",
 )
-_METHODS = ("clone", "dapo", "dr_grpo", "grpo", "reinforce", "rloo")
+_METHODS = (
+    "cispo",
+    "clone",
+    "dapo",
+    "dr_grpo",
+    "grpo",
+    "gspo",
+    "ppo",
+    "reinforce",
+    "reinforce_plus_plus",
+    "rloo",
+    "turn_ppo",
+)
 _NAMES = {
     **dict.fromkeys(_METHODS, "laurel.algorithms"),
     "Algorithm": "laurel.algorithms",
+    "CriticSettings": "laurel.learner",
     "Evaluation": "laurel.evaluation",
     "Failed": "laurel.tree",
     "LaurelError": "laurel.errors",
@@ -69,10 +82,23 @@ if TYPE_CHECKING:
         theory,
         tree,
     )
-    from laurel.algorithms import Algorithm, clone, dapo, dr_grpo, grpo, reinforce, rloo
+    from laurel.algorithms import (
+        Algorithm,
+        cispo,
+        clone,
+        dapo,
+        dr_grpo,
+        grpo,
+        gspo,
+        ppo,
+        reinforce,
+        reinforce_plus_plus,
+        rloo,
+        turn_ppo,
+    )
     from laurel.errors import LaurelError
     from laurel.evaluation import Evaluation, evaluate
-    from laurel.learner import OptimiserSettings
+    from laurel.learner import CriticSettings, OptimiserSettings
     from laurel.rollout import Limits
     from laurel.runs import Run
     from laurel.training import train

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,10 @@ class Experience:
     metrics: dict[str, Metric]
 
 
+Assign = Callable[[Sequence[Tree]], list[Credit]]
+"""Graded trees to credit: `Learner.credit`, which asks a critic where the algorithm wants one."""
+
+
 class Gather(Protocol):
     """Gathers the experience of one step under the current weights."""
 
@@ -49,6 +53,7 @@ class SampledExperience:
     """
 
     algorithm: Algorithm
+    credit: Assign
     sampler: LocalSampler
     grader: Grader
     environment: Environment | None
@@ -69,7 +74,7 @@ class SampledExperience:
             trees, metrics = self._draw(f"{step}", drawn, tasks, policy_version)
             drawn += len(tasks)
             parts.append(metrics)
-            for tree, credit in zip(trees, self.algorithm.credit(trees), strict=True):
+            for tree, credit in zip(trees, self.credit(trees), strict=True):
                 if source.discard_without_signal and not credit.carries_signal:
                     discarded.append(tree)
                 else:
@@ -77,7 +82,7 @@ class SampledExperience:
         phase("after_grading", step)
         trees = [tree for tree, _ in kept]
         # A rule may normalise over the batch, so the credit that is learned from is that of the kept trees together.
-        credits = self.algorithm.credit(trees) if discarded else [credit for _, credit in kept]
+        credits = self.credit(trees) if discarded else [credit for _, credit in kept]
         metrics = merge(parts)
         metrics["groups_without_signal"] = Metric(drawn - sum(c.carries_signal for c in credits), drawn)
         return Experience(trees, credits, discarded, metrics)
@@ -101,14 +106,14 @@ class DemonstratedExperience:
     policy: Policy
     cursor: Cursor
     prompts: int
-    algorithm: Algorithm
+    credit: Assign
 
     def __call__(self, step: int, policy_version: int) -> Experience:
         trees = [
             demonstration(self.policy, task, f"{step}.{index}")
             for index, task in enumerate(self.cursor.next(self.prompts))
         ]
-        return Experience(trees, self.algorithm.credit(trees), [], rollout_metrics(trees))
+        return Experience(trees, self.credit(trees), [], rollout_metrics(trees))
 
 
 def demonstration(policy: Policy, task: Task, tree_id: str) -> Tree:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from laurel.algorithms import Algorithm, Demonstrated
 from laurel.configuration import describe
-from laurel.learner import OptimiserSettings
+from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
 from laurel.policy import Policy, load
 from laurel.policy.log_probs import CHUNK_ELEMENTS
@@ -153,6 +153,7 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         "evaluation_sampling": "as sampling",
         "limits": Limits(),
         "optimiser": OptimiserSettings(),
+        "critic": CriticSettings(),
         "grading": GradingSettings(),
         "evaluate_every": "before the first step and after the last",
         "tokens_per_microbatch": "chosen by device",

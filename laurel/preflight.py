@@ -244,6 +244,8 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     algorithm: Algorithm = arguments["algorithm"]
     judged = arguments["held_out"] is not None
     unread: dict[str, str] = {}
+    if not algorithm.needs_critic:
+        unread["critic"] = f"'{algorithm.name}' asks for no values"
     if not judged:
         for name in ("evaluate_every", "evaluation_samples", "evaluation_sampling"):
             unread[name] = "without held_out tasks nothing is evaluated"

@@ -12,9 +12,9 @@ from laurel.algorithms import Algorithm, Demonstrated
 from laurel.configuration import describe
 from laurel.environments import Environment
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
-from laurel.learner import Learner, OptimiserSettings
+from laurel.learner import CriticSettings, Learner, OptimiserSettings
 from laurel.metrics import merge
-from laurel.policy import Policy, load
+from laurel.policy import Policy, Reference, critic_for, load
 from laurel.preflight import check_fit, check_parts
 from laurel.progress import ProgressView, Silent
 from laurel.rewards import Grader, GradingSettings, Reward
@@ -44,6 +44,7 @@ def train(
     evaluation_sampling: Sampling | None = None,
     limits: Limits | None = None,
     optimiser: OptimiserSettings | None = None,
+    critic: CriticSettings | None = None,
     grading: GradingSettings | None = None,
     evaluate_every: int | None = None,
     evaluation_samples: int = 1,
@@ -71,6 +72,7 @@ def train(
         sampling, limits: the distribution that answers are drawn from, and their budgets.
         evaluation_sampling: the distribution for held-out tasks; None: the same as in training.
         optimiser: learning rate, clipping, schedule.
+        critic: where values come from and how they are learned, for methods that ask for them (ppo, turn_ppo).
         grading: deadlines, retries and the failure budget of the reward.
         evaluate_every: evaluate after this many steps, beside the first and the last; None: only those two.
         evaluation_samples: answers per held-out task.
@@ -109,24 +111,18 @@ def train(
         if reward is not None or environment is not None:
             grader = stack.enter_context(Grader(reward, grading or GradingSettings()))
         reference = policy.snapshot("start") if algorithm.needs_reference else None
-        learner = Learner(
-            policy,
-            algorithm,
-            optimiser or OptimiserSettings(),
-            total_steps=steps,
-            reference=reference,
-            seed=seed,
-            tokens_per_microbatch=tokens_per_microbatch,
-        )
+        learner = _learner(policy, algorithm, optimiser, critic, reference, steps, seed, tokens_per_microbatch)
         store = stack.enter_context(open_run(run, configuration, resume=resume, may_differ=may_differ))
         tracked = stack.enter_context(open_trackers(trackers, store))
         cursor = tasks.cursor(seed)
         gather: Gather
         if isinstance(algorithm.source, Demonstrated) or grader is None:
-            gather = DemonstratedExperience(policy, cursor, prompts_per_step, algorithm)
+            gather = DemonstratedExperience(policy, cursor, prompts_per_step, learner.credit)
         else:
             samples = samples_per_prompt or SAMPLES_PER_PROMPT
-            gather = SampledExperience(algorithm, sampler, grader, environment, cursor, prompts_per_step, samples)
+            gather = SampledExperience(
+                algorithm, learner.credit, sampler, grader, environment, cursor, prompts_per_step, samples
+            )
         session = Session(
             policy, reference, learner, gather, cursor, judged, grader, environment, held_out, evaluation_samples,
             store, tracked, shown,
@@ -134,6 +130,31 @@ def train(
         stack.enter_context(shown.of(algorithm.name, steps))
         _loop(session, steps, evaluate_every or steps, checkpoint_every)
     return store
+
+
+def _learner(
+    policy: Policy,
+    algorithm: Algorithm,
+    optimiser: OptimiserSettings | None,
+    critic: CriticSettings | None,
+    reference: Reference | None,
+    steps: int,
+    seed: int,
+    tokens_per_microbatch: int | None,
+) -> Learner:
+    """The learner, and its critic where the algorithm asks for values."""
+    fitted = critic or CriticSettings()
+    return Learner(
+        policy,
+        algorithm,
+        optimiser or OptimiserSettings(),
+        total_steps=steps,
+        reference=reference,
+        critic=critic_for(policy, kind=fitted.kind, model=fitted.model) if algorithm.needs_critic else None,
+        critic_settings=fitted,
+        seed=seed,
+        tokens_per_microbatch=tokens_per_microbatch,
+    )
 
 
 def _loop(session: Session, steps: int, evaluate_every: int, checkpoint_every: int) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -115,6 +115,25 @@ def test_killed_at_a_named_moment(name: str, step: int, tmp_path: Path, uninterr
         assert run.status.state == "interrupted"
     assert ended(in_child(lambda: train(directory, resume=True))) == 0
     assert result(directory) == uninterrupted
+
+
+WITH_A_CRITIC: dict[str, object] = {
+    "algorithm": laurel.ppo(epochs=2, minibatches=2, maximum_kl=0.05),
+    "critic": laurel.CriticSettings(
+        optimiser=laurel.OptimiserSettings(learning_rate=1e-2, schedule="cosine"), clip=0.5, prefit_updates=1
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["own", "shared"])
+def test_a_critic_is_killed_and_resumed_too(kind: str, tmp_path: Path) -> None:
+    changes = {**WITH_A_CRITIC, "critic": replace(WITH_A_CRITIC["critic"], kind=kind)}  # type: ignore[type-var]
+    whole, directory = tmp_path / "whole", tmp_path / "run"
+    assert ended(in_child(lambda: train(whole, **changes))) == 0
+    killed = ended(in_child(lambda: train(directory, **changes), {"LAUREL_KILL_AT": "after_update:4"}))
+    assert killed == -signal.SIGKILL
+    assert ended(in_child(lambda: train(directory, resume=True, **changes))) == 0
+    assert result(directory) == result(whole)
 
 
 def test_killed_again_while_resuming(tmp_path: Path, uninterrupted: Result) -> None:

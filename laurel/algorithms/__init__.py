@@ -11,6 +11,7 @@ from laurel.algorithms.algorithm import (
     TokenBatch,
     TokenLoss,
 )
+from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, rloo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.registry import METHODS, named, settings
@@ -33,8 +34,10 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "grpo",
     "gspo",
     "named",
+    "ppo",
     "reinforce",
     "reinforce_plus_plus",
     "rloo",
     "settings",
+    "turn_ppo",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from laurel.credit import Credit, CreditRule
+from laurel.credit import Credit, CreditRule, CriticRule
 from laurel.errors import ConfigurationError
 from laurel.objectives import Reduction, TokenBatch, TokenLoss
 
@@ -51,14 +51,25 @@ class Step:
     Attributes:
         epochs: passes over the batch.
         minibatches: optimiser steps per pass; trees are shuffled by (run seed, step, epoch).
+        maximum_kl: once the estimated KL(old, now), in nats per token of the next minibatch, exceeds this, the
+            remaining optimiser steps of the batch are left out; None: none ever is. It is measured before a step, so
+            what holds is this bound plus the move of one step.
     """
 
     epochs: int = 1
     minibatches: int = 1
+    maximum_kl: float | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.minibatches < 1:
             raise ConfigurationError(f"A step needs at least 1 epoch and 1 minibatch, got {self}.")
+        if self.maximum_kl is not None and not self.maximum_kl > 0:
+            raise ConfigurationError(f"maximum_kl must be above 0, got {self.maximum_kl!r}.", hint="try 0.02.")
+        if self.maximum_kl is not None and self.on_policy:
+            raise ConfigurationError(
+                "maximum_kl would never be reached: with one optimiser step per batch the KL is measured once, at 0.",
+                hint="take several epochs or minibatches, or leave maximum_kl out.",
+            )
 
     @property
     def on_policy(self) -> bool:
@@ -82,7 +93,7 @@ class Algorithm:
     paper: str
     equation: str
     source: Sampled | Demonstrated
-    credit: CreditRule
+    credit: CreditRule | CriticRule
     objective: TokenLoss
     reduction: Reduction
     regularisers: tuple[TokenLoss, ...] = ()
@@ -101,3 +112,8 @@ class Algorithm:
     def needs_reference(self) -> bool:
         """Whether some part reads log-probabilities of the reference policy."""
         return any(getattr(part, "needs_reference", False) for part in (self.objective, *self.regularisers))
+
+    @property
+    def needs_critic(self) -> bool:
+        """Whether credit reads the values of a learned critic."""
+        return getattr(self.credit, "needs_values", False)

@@ -21,11 +21,13 @@ class Credit:
             fail.
         value_targets: [T] what a critic should have said before each masked token, read at its parent token; None
             from rules without a critic.
+        values: [T] what the critic did say there, before any update; None where none was asked.
     """
 
     advantages: FloatArray
     mask: BoolArray
     value_targets: FloatArray | None = None
+    values: FloatArray | None = None
 
     @property
     def carries_signal(self) -> bool:

@@ -20,6 +20,7 @@ def standardise_step(credits: Sequence[Credit], *, epsilon: float = 1e-8) -> lis
             np.where(credit.mask & (not constant), (credit.advantages - centre) / scale, 0.0),
             credit.mask,
             credit.value_targets,
+            credit.values,
         )
         for credit in credits
     ]

@@ -3,5 +3,17 @@
 from laurel.learner.learner import Learner, UpdateReport
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.schedule import Schedule, schedule_factor
+from laurel.learner.values import CriticLearner, CriticSettings, explained_variance, value_loss
 
-__all__ = ["Learner", "Optimiser", "OptimiserSettings", "Schedule", "UpdateReport", "schedule_factor"]
+__all__ = [
+    "CriticLearner",
+    "CriticSettings",
+    "Learner",
+    "Optimiser",
+    "OptimiserSettings",
+    "Schedule",
+    "UpdateReport",
+    "explained_variance",
+    "schedule_factor",
+    "value_loss",
+]

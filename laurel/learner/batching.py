@@ -6,7 +6,7 @@ token is scored in exactly one piece. So the sum of the micro-batches' losses is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -162,6 +162,19 @@ def microbatches(parts: Iterable[Piece], token_budget: int) -> list[Microbatch]:
         batches[-1].append(piece)
         size += len(piece.mask)
     return [Microbatch(tuple(batch)) for batch in batches]
+
+
+def shuffled_minibatches(trees: int, epochs: int, minibatches: int, key: Sequence[int]) -> Iterator[list[int]]:
+    """The trees of every optimiser step; whole trees, shuffled by (key, epoch) where there are several.
+
+    Args:
+        trees: how many there are.
+        key: with the number of the epoch it fixes the order.
+    """
+    for epoch in range(epochs):
+        order = np.random.default_rng([*key, epoch]).permutation(trees)
+        for chosen in np.array_split(order, minibatches):
+            yield sorted(int(index) for index in chosen)
 
 
 def _piece(tree: Tree, mask: BoolArray, kept: list[int], seen: set[int], offset: int) -> Piece:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import torch
 
 from laurel.algorithms import Algorithm, Credit
+from laurel.credit import CreditRule, CriticRule
 from laurel.errors import ConfigurationError, LearnerError
-from laurel.learner.batching import Microbatch, TokenTable, microbatches, pieces
+from laurel.learner.batching import Microbatch, TokenTable, microbatches, pieces, shuffled_minibatches
 from laurel.learner.measures import advantage_metrics, age_metrics, tally_sampler
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.tally import Tally
+from laurel.learner.values import PREFIX, CriticLearner, CriticSettings
 from laurel.metrics import Metric, merge
 from laurel.objectives import TokenBatch
-from laurel.policy import Packed, Policy, Reference, pack
+from laurel.policy import Critic, Packed, Policy, Reference, pack
 from laurel.tree import FloatArray, Tree
 
 TOKENS_PER_MICROBATCH = {"cpu": 2048, "cuda": 16384}
@@ -65,12 +68,15 @@ class Learner:
         optimiser: learning rate, clipping, schedule.
         total_steps: updates in the whole run; the linear and cosine schedules need it.
         reference: the snapshot that a regulariser compares with.
+        critic, critic_settings: what credit reads values from, and how it is fitted, where the algorithm asks for
+            values.
         seed: fixes the order of trees where one batch is used for several optimiser steps.
         tokens_per_microbatch: how many distinct tokens one forward pass holds (only a single longer path exceeds it);
             None: trees are put together up to `TOKENS_PER_MICROBATCH`, and cut only above `UNCUT_TOKENS` times that.
 
     Raises:
-        ConfigurationError: if the algorithm needs a reference and there is none, or the schedule does not fit.
+        ConfigurationError: if the algorithm needs a reference or a critic and there is none, or the schedule does not
+            fit.
     """
 
     def __init__(
@@ -81,6 +87,8 @@ class Learner:
         *,
         total_steps: int | None = None,
         reference: Reference | None = None,
+        critic: Critic | None = None,
+        critic_settings: CriticSettings | None = None,
         seed: int = 0,
         tokens_per_microbatch: int | None = None,
     ) -> None:
@@ -88,6 +96,11 @@ class Learner:
             raise ConfigurationError(
                 f"'{algorithm.name}' compares the policy with a reference, and there is none.",
                 hint="pass reference=policy.snapshot('start').",
+            )
+        if algorithm.needs_critic and critic is None:
+            raise ConfigurationError(
+                f"'{algorithm.name}' takes its credit from a critic, and there is none.",
+                hint="pass critic=laurel.policy.critic_for(policy).",
             )
         if tokens_per_microbatch is not None and tokens_per_microbatch < 1:
             raise ConfigurationError(f"tokens_per_microbatch must be at least 1, got {tokens_per_microbatch}.")
@@ -100,10 +113,30 @@ class Learner:
         )
         self._uncut = tokens_per_microbatch or UNCUT_TOKENS * self._together
         self._steps_per_update = algorithm.step.epochs * algorithm.step.minibatches
+        self.critic = critic if algorithm.needs_critic else None
+        self._critic: CriticLearner | None = None
+        self._prefit = 0
+        if self.critic is not None:
+            chosen = critic_settings or CriticSettings()
+            self._prefit = chosen.prefit_updates
+            self._critic = CriticLearner(
+                self.critic,
+                chosen,
+                algorithm.step,
+                total_steps=total_steps,
+                seed=seed,
+                together=self._together,
+                uncut=self._uncut,
+            )
+        if total_steps is not None and total_steps <= self._prefit:
+            raise ConfigurationError(
+                f"The critic is fitted alone for {self._prefit} updates of {total_steps}, so the policy never learns.",
+                hint="lower critic.prefit_updates, or take more steps.",
+            )
         self._optimiser = Optimiser(
             policy.trainable_parameters(),
             optimiser,
-            total_steps=None if total_steps is None else total_steps * self._steps_per_update,
+            total_steps=None if total_steps is None else (total_steps - self._prefit) * self._steps_per_update,
         )
 
     @property
@@ -111,12 +144,38 @@ class Learner:
         """Number of optimiser steps behind the current weights."""
         return self._optimiser.done
 
+    def values(self, trees: Sequence[Tree]) -> list[FloatArray]:
+        """What the critic says after every token, [T] per tree.
+
+        Raises:
+            LearnerError: if the algorithm has no critic.
+        """
+        if self._critic is None:
+            raise LearnerError(f"'{self.algorithm.name}' has no critic.", hint="choose a method with one, such as ppo.")
+        return self._critic.values(trees)
+
+    def credit(self, trees: Sequence[Tree]) -> list[Credit]:
+        """The algorithm's credit for graded trees; its critic, where it has one, is asked as it is now.
+
+        Call it before `update`, on all trees of the batch together: the values that advantages were made from go with
+        the credit, and the critic is fitted only afterwards.
+        """
+        if self._critic is None:
+            return cast(CreditRule, self.algorithm.credit)(trees)
+        values = self._critic.values(trees)
+        credits = cast(CriticRule, self.algorithm.credit)(trees, values)
+        said = [np.where(c.mask, v[t.flat.parent], 0.0) for c, v, t in zip(credits, values, trees, strict=True)]
+        return [replace(credit, values=before) for credit, before in zip(credits, said, strict=True)]
+
     def update(self, trees: Sequence[Tree], credits: Sequence[Credit], step: int) -> UpdateReport:
         """Learn from one batch of experience.
 
         Trees in which every advantage is 0 are counted by the reduction but not computed, unless a regulariser has
         something to say about them: their gradient is 0. A batch without any gradient changes nothing, not even the
         optimiser's moments, and the report says why.
+
+        A critic is fitted to the same batch after the policy has learned from it (in its first updates, where it is
+        to be fitted before the policy moves, instead); see `CriticLearner.fit` for its metrics.
 
         Args:
             trees, credits: the batch; `credits[i]` is aligned with `trees[i].flat`.
@@ -131,12 +190,22 @@ class Learner:
             both at the first pass, before any change; `greatest_log_ratio` and other maxima named `greatest_...`;
             per update `distinct_tokens` of the batch, `computed_tokens` (those in forward passes that have a backward
             pass, over all optimiser steps), `scored_tokens` and `microbatches`; `skipped_steps`, the fraction of
-            optimiser steps without any gradient.
+            optimiser steps without any gradient. Where the method bounds the KL of an update, `stopped_steps`, the
+            fraction of its optimiser steps that were left out, and `greatest_kl_old`, the greatest that was measured.
 
         Raises:
             LearnerError: if credit and trees do not fit, or a loss or gradient is not finite. The weights are then
                 as they were before the optimiser step that failed; the message names the rollouts.
         """
+        if self._critic is None:
+            return self._update_policy(trees, credits, step)
+        if step > self._prefit:
+            report = self._update_policy(trees, credits, step)
+        else:
+            report = UpdateReport(dict(advantage_metrics(credits)), f"only the critic learns until step {self._prefit}")
+        return replace(report, metrics=report.metrics | self._critic.fit(trees, credits, step))
+
+    def _update_policy(self, trees: Sequence[Tree], credits: Sequence[Credit], step: int) -> UpdateReport:
         table = TokenTable.of(trees, credits)
         metrics = {"distinct_tokens": Metric(float(table.offsets[-1]), 1.0), **advantage_metrics(credits)}
         taught = [index for index, credit in enumerate(credits) if self._teaches(credit)]
@@ -150,20 +219,28 @@ class Learner:
         start = None
         if self._steps_per_update > 1:
             start = self._first_pass(everything, table, tally)
-        skipped = 0
+        skipped = taken = 0
         counts = {"scored_tokens": 0, "computed_tokens": 0, "microbatches": 0}
-        for chosen in self._minibatches(len(trees), step):
+        usage = self.algorithm.step
+        for chosen in shuffled_minibatches(len(trees), usage.epochs, usage.minibatches, [self.seed, step]):
             batches = microbatches((piece for index in chosen for piece in parts.get(index, [])), self._together)
             if not batches:
                 skipped += 1
                 continue
             weights = self._weights(trees, credits, table, chosen)
-            metrics = merge([metrics, self._optimiser_step(_Work(table, weights, start, tally), batches)])
+            done = self._optimiser_step(_Work(table, weights, start, tally), batches)
+            if done is None:
+                break
+            taken += 1
+            metrics = merge([metrics, done])
             counts["scored_tokens"] += sum(len(batch.scored) for batch in batches)
             counts["computed_tokens"] += sum(batch.computed_tokens for batch in batches)
             counts["microbatches"] += len(batches)
         metrics |= {name: Metric(float(count), 1.0) for name, count in counts.items()}
         metrics["skipped_steps"] = Metric(float(skipped), float(self._steps_per_update))
+        if usage.maximum_kl is not None:
+            left_out = self._steps_per_update - skipped - taken
+            metrics["stopped_steps"] = Metric(float(left_out), float(self._steps_per_update))
         return UpdateReport(metrics | tally.metrics())
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
@@ -171,7 +248,11 @@ class Learner:
 
         The tensors are the live ones: write them before the next update.
         """
-        return self._optimiser.state()
+        tensors, counters = self._optimiser.state()
+        if self._critic is not None:
+            fitted, more = self._critic.state()
+            return tensors | fitted, counters | more
+        return tensors, counters
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, int]) -> None:
         """Go on as the learner that `state` came from; the policy's parameters must have been loaded before.
@@ -179,17 +260,13 @@ class Learner:
         Raises:
             LearnerError: if the state belongs to another policy; nothing is changed then.
         """
+        if self._critic is not None:
+            self._critic.load_state(tensors, state)
+            tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
         self._optimiser.load_state(tensors, state)
 
     def _teaches(self, credit: Credit) -> bool:
         return credit.carries_signal or (bool(self.algorithm.regularisers) and bool(credit.mask.any()))
-
-    def _minibatches(self, trees: int, step: int) -> Iterator[list[int]]:
-        """The trees of every optimiser step; whole trees, shuffled by (seed, step, epoch) where there are several."""
-        for epoch in range(self.algorithm.step.epochs):
-            order = np.random.default_rng([self.seed, step, epoch]).permutation(trees)
-            for chosen in np.array_split(order, self.algorithm.step.minibatches):
-                yield sorted(int(index) for index in chosen)
 
     def _weights(
         self, trees: Sequence[Tree], credits: Sequence[Credit], table: TokenTable, chosen: list[int]
@@ -224,13 +301,20 @@ class Learner:
         assert old is not None
         return StartOfUpdate(old, reference)
 
-    def _optimiser_step(self, work: _Work, batches: list[Microbatch]) -> dict[str, Metric]:
-        optimiser = self._optimiser
+    def _optimiser_step(self, work: _Work, batches: list[Microbatch]) -> dict[str, Metric] | None:
+        """None: the policy is farther from where the update began than it may be, and nothing was changed."""
+        optimiser, maximum = self._optimiser, self.algorithm.step.maximum_kl
         optimiser.clear_gradients()
         losses = [self._backward(batch, work) for batch in batches]
         *values, norm = torch.stack([*losses, optimiser.gradient_norm().to(losses[0].dtype)]).tolist()
         if not np.isfinite([*values, norm]).all():
             self._refuse(batches, values, work)
+        if maximum is not None:
+            measured = float(torch.cat(work.divergences).mean())
+            work.tally.greatest("kl_old", torch.tensor(measured))
+            if measured > maximum:
+                optimiser.clear_gradients()
+                return None
         rate = optimiser.learning_rate
         changed, inspected = optimiser.step(norm)
         return {
@@ -256,6 +340,9 @@ class Learner:
         torch.autograd.backward(total)
         self._optimiser.gather_gradients()
         work.tally.mean("entropy", tokens.entropy)
+        if self.algorithm.step.maximum_kl is not None:
+            log_ratio = (tokens.log_probs - tokens.old_log_probs).detach().double()
+            work.divergences.append(torch.expm1(log_ratio) - log_ratio)
         work.tally.greatest("log_ratio", (tokens.log_probs - tokens.old_log_probs).abs())
         for name, values in diagnostics.items():
             work.tally.mean(name, values, weights)
@@ -309,12 +396,13 @@ class Learner:
 
 @dataclass(frozen=True)
 class _Work:
-    """What all micro-batches of one optimiser step share."""
+    """What all micro-batches of one optimiser step share; where a KL is measured, the parts that they add to it."""
 
     table: TokenTable
     weights: FloatArray
     start: StartOfUpdate | None
     tally: Tally
+    divergences: list[torch.Tensor] = field(default_factory=list)
 
 
 def _packed(batch: Microbatch, device: torch.device) -> Packed:

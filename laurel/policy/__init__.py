@@ -1,6 +1,7 @@
 """A policy: a model with its tokenizer, packed log-probabilities, snapshots, adapters and export."""
 
 from laurel.policy.attention import AttentionPlan, LayerCall
+from laurel.policy.critic import Critic, critic_for
 from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
 from laurel.policy.packed import Packed, TreeLayout, pack
@@ -10,6 +11,7 @@ from laurel.policy.tree_attention import TreeAttention
 
 __all__ = [
     "AttentionPlan",
+    "Critic",
     "LayerCall",
     "LoraSettings",
     "Packed",
@@ -18,6 +20,7 @@ __all__ = [
     "TokenScores",
     "TreeAttention",
     "TreeLayout",
+    "critic_for",
     "load",
     "pack",
     "tiny",

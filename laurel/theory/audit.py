@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 
 from laurel.algorithms import Algorithm
-from laurel.credit import CreditRule
+from laurel.credit import Credit, CreditRule, CriticRule
 from laurel.objectives import Reduction, TokenBatch, TokenLoss
 from laurel.theory.designs import Experience, groups
-from laurel.theory.exact import return_gradient
+from laurel.theory.exact import history_values, return_gradient
 from laurel.theory.examples import example_logits, example_world
+from laurel.theory.states import token_values
 from laurel.theory.world import World
-from laurel.tree import FloatArray
+from laurel.tree import FloatArray, Tree
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ def audit(
     """Bias, variance and cosine of an algorithm's gradient of the return; its regularisers are left out.
 
     Neither is its source's discarding of groups without signal: for one prompt that divides the expected gradient by
-    the chance of a signal, and among prompts it weighs the hard and the easy ones more.
+    the chance of a signal, and among prompts it weighs the hard and the easy ones more. A critic, where
+    there is one, knows the exact values, and says 0 where a limit cut a rollout off.
 
     Args:
         world: the task; `example_world()` by default.
@@ -160,12 +163,24 @@ def audit(
     estimated = gradient_distribution(
         groups(world, logits if behaviour is None else behaviour, samples),
         logits,
-        credit=algorithm.credit,
+        credit=_with_exact_values(algorithm, world, logits),
         losses=(algorithm.objective,),
         reduction=algorithm.reduction,
         behaviour=behaviour,
     )
     return compare(algorithm.name, samples, estimated, return_gradient(world, logits))
+
+
+def _with_exact_values(algorithm: Algorithm, world: World, logits: torch.Tensor) -> CreditRule:
+    """The algorithm's credit; its critic, if it has one, knows the exact values."""
+    if not algorithm.needs_critic:
+        return cast(CreditRule, algorithm.credit)
+    rule, values = cast(CriticRule, algorithm.credit), history_values(world, logits)
+
+    def credit(trees: Sequence[Tree]) -> list[Credit]:
+        return rule(trees, [np.nan_to_num(token_values(tree, values)) for tree in trees])
+
+    return credit
 
 
 @dataclass(frozen=True)

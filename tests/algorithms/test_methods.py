@@ -14,17 +14,21 @@ from laurel.algorithms import (
     dr_grpo,
     grpo,
     gspo,
+    ppo,
     reinforce,
     reinforce_plus_plus,
     rloo,
+    turn_ppo,
 )
 from laurel.credit import (
+    GeneralisedAdvantage,
     LeaveOneOut,
     OverlongPenalty,
     SiblingMean,
     Standardised,
     StepStandardised,
     TotalReward,
+    TurnAdvantage,
     WholeReturn,
 )
 from laurel.errors import ConfigurationError
@@ -94,3 +98,22 @@ def test_using_a_batch_again_needs_a_ratio():
     assert clone(epochs=5).step.epochs == 5
     with pytest.raises(ConfigurationError, match="at least 1"):
         grpo(epochs=0)
+
+
+def test_methods_with_a_critic_say_so():
+    chosen = ppo(decay=0.9, critic_decay=1.0, discount=0.99, clip_high=0.3, maximum_kl=0.1, minibatches=2)
+    assert chosen.credit == GeneralisedAdvantage(decay=0.9, critic_decay=1.0, discount=0.99)
+    assert chosen.objective == ClippedRatio(0.2, 0.3)
+    assert chosen.step == Step(4, 2, 0.1)
+    assert (turn_ppo(decay=0.5).credit, turn_ppo().reduction) == (TurnAdvantage(0.5, 1.0), TokenMean())
+    assert ppo().needs_critic and turn_ppo().needs_critic and not grpo().needs_critic
+    for wrong in ({"decay": 1.1}, {"discount": -0.1}, {"critic_decay": 2.0}):
+        with pytest.raises(ConfigurationError, match=r"must lie in \[0, 1\]"):
+            ppo(**wrong)
+
+
+def test_a_kl_bound_that_nobody_measures_is_refused():
+    with pytest.raises(ConfigurationError, match="never be reached"):
+        ppo(epochs=1, maximum_kl=0.1)
+    with pytest.raises(ConfigurationError, match="above 0"):
+        ppo(maximum_kl=0.0)

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 
+import laurel
 from laurel.algorithms import METHODS, Algorithm, named, settings
 from laurel.errors import ConfigurationError
 
@@ -56,3 +57,9 @@ def test_a_setting_of_the_wrong_type_is_refused(name, chosen):
 def test_whole_numbers_and_nothing_are_fine_where_they_are_meant():
     assert named("grpo", {"clip": 0, "clip_high": None}).objective.low == 0
     assert named("dr_grpo", {"length": 16}).reduction.length == 16
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_one_import_away(name):
+    assert getattr(laurel, name) is METHODS[name]
+    assert name in laurel.__all__

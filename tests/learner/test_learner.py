@@ -15,6 +15,7 @@ from laurel.algorithms import Algorithm, Credit, clone, dapo, dr_grpo, grpo, rei
 from laurel.credit import WholeReturn
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner import Learner, OptimiserSettings, UpdateReport
+from laurel.learner.batching import shuffled_minibatches
 from laurel.objectives import ConstantLength, PolicyGradient, TokenBatch
 from laurel.policy import Policy, pack, tiny
 from laurel.tree import Ending, Outcome, Segment, Source, Tree
@@ -258,8 +259,7 @@ def test_the_rows_of_a_batch_are_numbered_by_rollout() -> None:
 
 def test_minibatches_are_whole_trees_shuffled_by_seed_step_and_epoch() -> None:
     def orders(seed: int, step: int) -> list[list[int]]:
-        algorithm, _ = recording(epochs=2, minibatches=2)
-        return list(Learner(policy(), algorithm, OptimiserSettings(), seed=seed)._minibatches(8, step))
+        return list(shuffled_minibatches(8, 2, 2, [seed, step]))
 
     first = orders(0, 1)
     assert [len(chosen) for chosen in first] == [4, 4, 4, 4]

@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from laurel.algorithms import cispo, clone, dapo, dr_grpo, grpo, gspo, reinforce, reinforce_plus_plus, rloo
+from laurel.algorithms import (
+    cispo,
+    clone,
+    dapo,
+    dr_grpo,
+    grpo,
+    gspo,
+    ppo,
+    reinforce,
+    reinforce_plus_plus,
+    rloo,
+    turn_ppo,
+)
 from laurel.credit import EveryToken, GreedyBaseline, LeaveOneOut, RewardToGo, SiblingMean, Standardised, WholeReturn
 from laurel.errors import ConfigurationError
 from laurel.objectives import ConstantLength, EntropyBonus, KLPenalty, PolicyGradient, TokenMean
@@ -272,3 +284,11 @@ def test_too_many_batches_say_so():
 def test_a_group_of_one_teaches_nothing_without_a_baseline_of_its_own():
     given = expected(example_world(), SiblingMean(), PolicyGradient(), ConstantLength(), samples=1)
     assert not given.any()
+
+
+@pytest.mark.parametrize("make", [ppo, turn_ppo])
+def test_a_method_with_a_critic_is_audited_with_exact_values(make, world):
+    found = audit(replace(make(), reduction=ConstantLength()), world, samples=1)
+    assert found.bias < 1e-10
+    plain = audit(reinforce(), world, samples=1)
+    assert found.variance < plain.variance

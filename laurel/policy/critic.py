@@ -1,0 +1,156 @@
+"""A critic: one number after every token, read from hidden states by a linear head that starts at 0.
+
+    value(t) = head_weight . hidden(t) + head_bias          the value of the state after token t
+
+The hidden states come from a trunk: a model of its own (a copy of the policy, or another one that reads the same
+tokens), which learns with the head; or the policy's own, which the critic only reads.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from laurel.errors import ConfigurationError, PolicyError
+from laurel.policy.load import load
+from laurel.policy.packed import Packed
+from laurel.policy.policy import Policy
+from laurel.policy.tree_attention import TreeAttention
+
+KINDS = ("own", "shared")
+_HEAD = "value_head."
+
+
+class Critic:
+    """Values of states. Built by `critic_for`.
+
+    Attributes:
+        trunk: what hidden states are read from.
+        learns_trunk: whether the trunk is the critic's own and learns with the head.
+    """
+
+    def __init__(self, trunk: Policy, *, learns_trunk: bool) -> None:
+        self.trunk = trunk
+        self.learns_trunk = learns_trunk
+        width = trunk.model.get_output_embeddings().weight.shape[1]
+        precise = torch.promote_types(trunk.dtype, torch.float32)
+        self._weight = Parameter(torch.zeros(width, dtype=precise, device=trunk.device))
+        self._bias = Parameter(torch.zeros((), dtype=precise, device=trunk.device))
+
+    def values(self, packed: Packed, rows: Tensor | None = None) -> Tensor:
+        """The value after each token of a packed row, [T], or after the tokens at `rows` [R] alone; differentiable.
+
+        Raises:
+            PolicyError: when a path is longer than the context of the trunk.
+        """
+        if packed.layout.longest_path > self.trunk.context_length:
+            raise PolicyError(
+                f"A path of {packed.layout.longest_path} tokens exceeds the critic's context of "
+                f"{self.trunk.context_length}.",
+                hint="sample with a smaller budget, or give the critic a model with a longer context.",
+            )
+        with torch.set_grad_enabled(self.learns_trunk and torch.is_grad_enabled()):
+            hidden = self.trunk.hidden_states(packed.tokens, packed.positions, TreeAttention.of(packed), rows)
+        return hidden.to(self._weight.dtype) @ self._weight + self._bias
+
+    def trainable_parameters(self) -> dict[str, Parameter]:
+        """Name to parameter, sorted by name; without the language-model head, which values do not pass through."""
+        own = {f"{_HEAD}bias": self._bias, f"{_HEAD}weight": self._weight}
+        if self.learns_trunk:
+            head = set(map(id, self.trunk.model.get_output_embeddings().parameters()))
+            head -= set(map(id, self.trunk.model.get_input_embeddings().parameters()))
+            trained = self.trunk.trainable_parameters()
+            own |= {name: parameter for name, parameter in trained.items() if id(parameter) not in head}
+        return dict(sorted(own.items()))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What trains, by name, for checkpoints: views of the live weights."""
+        return {name: parameter.detach() for name, parameter in self.trainable_parameters().items()}
+
+    @torch.no_grad()
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take back what `tensors` gave.
+
+        Raises:
+            PolicyError: when names or shapes are others; nothing is changed then.
+        """
+        own = self.tensors()
+        shapes = {name: tensor.shape for name, tensor in own.items()}
+        if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
+            raise PolicyError("The saved critic does not fit this one.", hint="resume with the critic of the run.")
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def critic_for(policy: Policy, *, kind: str = "own", model: str | None = None) -> Critic:
+    """A fresh critic for what `policy` writes; every value is 0.
+
+    Args:
+        policy: whose tokens are read.
+        kind: "own" (a trunk that learns with the head) or "shared" (the policy's hidden states are read as they are).
+        model: hub name or directory of the trunk of its own; None: a copy of the policy.
+
+    Raises:
+        ConfigurationError: another kind, a model for a shared trunk, or a model that reads other tokens.
+        PolicyError: if the model cannot be loaded.
+    """
+    if kind not in KINDS or (kind == "shared" and model is not None):
+        raise ConfigurationError(
+            f"A critic of kind {kind!r} with model {model!r} is none.",
+            hint="use 'own', with or without a model, or 'shared' without.",
+        )
+    if kind == "shared":
+        return Critic(policy, learns_trunk=False)
+    return Critic(_copied(policy) if model is None else _loaded(policy, model), learns_trunk=True)
+
+
+def check_tokens(policy: Policy, trunk: Policy) -> None:
+    """A critic's trunk must read every token as the policy writes it, and as many of them.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    mine, other = policy.tokenizer.get_vocab(), trunk.tokenizer.get_vocab()
+    if mine != other or policy.vocabulary_size != trunk.vocabulary_size:
+        first = min((token for token in mine.keys() | other.keys() if mine.get(token) != other.get(token)), default="")
+        raise ConfigurationError(
+            f"The critic {trunk.name} reads other tokens than the policy {policy.name} writes: {trunk.vocabulary_size} "
+            f"against {policy.vocabulary_size}, first difference {first!r}.",
+            hint="take a critic of the policy's own family, or leave critic.model out.",
+        )
+    if trunk.context_length < policy.context_length:
+        raise ConfigurationError(
+            f"The critic {trunk.name} reads {trunk.context_length} tokens, the policy writes up to "
+            f"{policy.context_length}.",
+            hint="take a critic with at least the policy's context.",
+        )
+
+
+def _loaded(policy: Policy, model: str) -> Policy:
+    trunk = load(model, device=policy.device)
+    check_tokens(policy, trunk)
+    return trunk
+
+
+def _copied(policy: Policy) -> Policy:
+    """A copy that learns on its own; what the policy keeps frozen, and its language-model head, are shared."""
+    shared = {id(parameter): parameter for parameter in policy.model.parameters() if not parameter.requires_grad}
+    tied = set(map(id, policy.model.get_input_embeddings().parameters()))
+    head = policy.model.get_output_embeddings()
+    shared |= {id(parameter): parameter for parameter in head.parameters() if id(parameter) not in tied}
+    model = copy.deepcopy(policy.model, shared)
+    model.zero_grad(set_to_none=True)
+    trunk = Policy(
+        f"{policy.name} (critic)",
+        model,
+        policy.tokenizer,
+        context_length=policy.context_length,
+        end_ids=policy.end_ids,
+    )
+    if policy.fused is not None:
+        trunk.use_fused(policy.fused.settings)
+    return trunk

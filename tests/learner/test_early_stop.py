@@ -1,0 +1,92 @@
+"""Clipping is no trust region; stopping an update on its measured KL is what holds it, through the real learner."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from laurel.algorithms import Step, grpo
+from laurel.learner import Learner, OptimiserSettings, UpdateReport
+from laurel.policy import Policy, pack, tiny
+from laurel.rollout import Job, Limits, LocalSampler
+from laurel.tasks import Task
+from laurel.tree import Sampling, Score, Tree
+
+EPOCHS = 150
+
+
+def policy() -> Policy:
+    return tiny(alphabet="abcd", hidden_size=16, layers=1, heads=2, context_length=8)
+
+
+def drawn(made: Policy) -> list[Tree]:
+    """Four groups of eight answers, worth the fraction of their tokens that are "a"."""
+    jobs = [Job(f"1.{index}", Task(f"{index}", letter, None), 8) for index, letter in enumerate("abcd")]
+    trees = LocalSampler(made, Sampling(), Limits(max_new_tokens=4), seed=0).collect(jobs, policy_version=0)
+    return [
+        tree.with_outcomes(
+            {
+                leaf: replace(tree.segments[leaf].outcome, score=Score(tree.segments[leaf].text.count("a") / 4))  # type: ignore[type-var]
+                for leaf in tree.leaves
+            }
+        )
+        for tree in trees
+    ]
+
+
+def log_probs(made: Policy, trees: list[Tree]) -> np.ndarray:
+    packed = pack(trees, [tree.flat.policy for tree in trees])
+    return made.token_scores(packed).log_probs.detach().double().numpy()
+
+
+def update(maximum_kl: float | None, *, epochs: int = EPOCHS) -> tuple[UpdateReport, float, Learner]:
+    """One long update; its report, and the KL(old, now) that it ended with, in nats per token."""
+    made = policy()
+    trees = drawn(made)
+    algorithm = replace(grpo(), step=Step(epochs, 1, maximum_kl))
+    learner = Learner(made, algorithm, OptimiserSettings(learning_rate=2e-3, maximum_gradient_norm=None))
+    before = log_probs(made, trees)
+    report = learner.update(trees, algorithm.credit(trees), 1)  # type: ignore[call-arg]
+    moved = log_probs(made, trees) - before
+    return report, float((np.expm1(moved) - moved).mean()), learner
+
+
+def test_many_epochs_leave_the_clip_range_and_the_stop_holds_them() -> None:
+    free, far, learner = update(None)
+    assert far > 0.05 and learner.version == EPOCHS
+    assert "stopped_steps" not in free.metrics
+    for limit in (0.005, 0.02):
+        report, kl, learner = update(limit)
+        assert limit < kl < 2 * limit  # it was measured above the limit, one step after it was below
+        assert report.metrics["greatest_kl_old"].mean == pytest.approx(kl, rel=1e-3)
+        assert report.metrics["stopped_steps"].sum == EPOCHS - learner.version > 0
+        assert report.metrics["stopped_steps"].count == EPOCHS
+
+
+def test_what_is_left_out_is_the_rest_of_this_update_only() -> None:
+    made = policy()
+    trees = drawn(made)
+    algorithm = replace(grpo(), step=Step(3, 2, 1e-6))
+    learner = Learner(made, algorithm, OptimiserSettings(learning_rate=1e-3))
+    credits = algorithm.credit(trees)  # type: ignore[call-arg]
+    first = learner.update(trees, credits, 1)
+    assert learner.version == 1  # the first step stands at KL 0; the second is measured above the limit
+    assert first.metrics["stopped_steps"].sum == 5
+    fresh = [
+        replace(
+            tree,
+            segments=tuple(replace(s, policy_version=None if s.policy_version is None else 1) for s in tree.segments),
+        )
+        for tree in drawn(made)
+    ]
+    learner.update(fresh, algorithm.credit(fresh), 2)  # type: ignore[call-arg]
+    assert learner.version == 2
+
+
+def test_a_limit_that_is_not_reached_changes_nothing() -> None:
+    free, held = update(None, epochs=10)[2], update(1e3, epochs=10)[2]
+    assert held.version == free.version
+    ours, theirs = held.policy.tensors(), free.policy.tensors()
+    assert all((ours[name] == theirs[name]).all() for name in ours)
