@@ -31,6 +31,7 @@ class Chat:
         self._end_ids = end_ids
         added = {token for token, about in getattr(tokenizer, "added_tokens_decoder", {}).items() if about.special}
         self._control_ids = end_ids | added | set(tokenizer.all_special_ids)
+        self._control_texts = tuple(filter(None, tokenizer.convert_ids_to_tokens(sorted(self._control_ids))))
         self._expected: dict[tuple[str, ...], list[int]] = {}
 
     @property
@@ -97,7 +98,7 @@ class Chat:
         inner = _within(whole, layout, _CONTENT)
         inner = observation if inner is None else inner  # the template laid it out by what it says
         ids = self._ids(between + inner + closing, special=False)
-        if self._controls(ids) != self._controls(self._ids(rest, special=False)):
+        if self._spells_control(observation) and self._controls(ids) != self._controls(self._ids(rest, special=False)):
             ids = self._joined([(between, False), (inner, True), (closing, False)])
         if ended_turn and len(ids) > 1 and int(ids[0]) in self._end_ids:
             return ids[1:]
@@ -108,6 +109,8 @@ class Chat:
 
         Cutting is left to that case, since pieces that are encoded apart may merge differently at their ends.
         """
+        if not any(self._spells_control(message["content"]) for message in conversation):
+            return ids
         roles = tuple(message["role"] for message in conversation)
         if roles not in self._expected:
             neutral = self._render([{"role": role, "content": _CONTENT} for role in roles], opening=True)
@@ -133,6 +136,9 @@ class Chat:
             pieces += [(text[done:start], False), (inner, True)]
             done = start + len(inner)
         return self._joined([*pieces, (text[done:], False)])
+
+    def _spells_control(self, text: str) -> bool:
+        return any(control in text for control in self._control_texts)
 
     def _controls(self, ids: IntArray) -> list[int]:
         return [token for token in ids.tolist() if token in self._control_ids]
