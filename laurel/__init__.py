@@ -44,6 +44,7 @@ _METHODS = (
     "ppo",
     "reinforce",
     "reinforce_plus_plus",
+    "remax",
     "rloo",
     "turn_ppo",
 )
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
         ppo,
         reinforce,
         reinforce_plus_plus,
+        remax,
         rloo,
         turn_ppo,
     )

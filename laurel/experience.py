@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+import numpy as np
 
 from laurel.algorithms import Algorithm, Credit, Sampled
 from laurel.environments import Environment
-from laurel.errors import ConfigurationError, TaskError
+from laurel.errors import ConfigurationError, SamplingError, TaskError
 from laurel.metrics import Metric, merge
 from laurel.policy import Policy
 from laurel.rewards import Grader
@@ -49,7 +51,9 @@ class SampledExperience:
     """Draw `samples` rollouts for each of `prompts` tasks, grade them, and assign credit.
 
     With `Sampled(discard_without_signal=True)` groups in which every rollout earned the same are replaced by further
-    prompts, until the step is full or `maximum_draws` times `prompts` prompts have been drawn.
+    prompts, until the step is full or `maximum_draws` times `prompts` prompts have been drawn. With
+    `Sampled(greedy_baseline=True)` the sampler `greedy` draws one rollout more per prompt; it stands in the tree,
+    and in no metric but `greedy_reward`.
     """
 
     algorithm: Algorithm
@@ -60,6 +64,7 @@ class SampledExperience:
     cursor: Cursor
     prompts: int
     samples: int
+    greedy: LocalSampler | None = None
 
     def __call__(self, step: int, policy_version: int) -> Experience:
         source = self.algorithm.source
@@ -94,9 +99,36 @@ class SampledExperience:
             Job(f"{prefix}.{offset + index}", task, self.samples, self.environment) for index, task in enumerate(tasks)
         ]
         trees = self.sampler.collect(jobs, policy_version=policy_version)
+        best: list[Tree] = []
+        if self.greedy is not None:
+            best = self.greedy.collect(
+                [replace(job, tree_id=f"{job.tree_id}.greedy", samples=1) for job in jobs],
+                policy_version=policy_version,
+            )
         phase("after_sampling", int(prefix))
-        trees, metrics = self.grader.grade(trees, {task.id: task for task in tasks})
-        return trees, merge([metrics, rollout_metrics(trees)])
+        graded, metrics = self.grader.grade([*trees, *best], {task.id: task for task in tasks})
+        trees, best = graded[: len(jobs)], graded[len(jobs) :]
+        metrics = merge([metrics, rollout_metrics(trees)])
+        if not best:
+            return trees, metrics
+        metrics["greedy_reward"] = rollout_metrics(best)["reward"]
+        return [beside(tree, other) for tree, other in zip(trees, best, strict=True)], metrics
+
+
+def beside(tree: Tree, other: Tree) -> Tree:
+    """The rollouts of both trees below the one prompt that they share.
+
+    Raises:
+        SamplingError: if they have different prompts.
+    """
+    if not np.array_equal(tree.segments[0].tokens, other.segments[0].tokens):
+        raise SamplingError(
+            f"Trees {tree.id} and {other.id} have different prompts.",
+            hint="an episode's prompt must depend on the task alone.",
+        )
+    shift = len(tree.segments) - 1
+    moved = [replace(s, parent=s.parent + shift if s.parent else 0) for s in other.segments[1:]]
+    return replace(tree, segments=(*tree.segments, *moved))
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laurel.algorithms import Algorithm, Demonstrated
+from laurel.algorithms import Algorithm, Demonstrated, Sampled
 from laurel.configuration import describe
 from laurel.credit import LeaveOneOut, SiblingMean, Standardised
 from laurel.environments import Environment, SingleTurn
@@ -79,6 +79,12 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         raise ConfigurationError(
             f"'{algorithm.name}' compares the samples of a prompt, so samples_per_prompt=1 teaches it nothing.",
             hint="take at least 2 (8 is usual), or a method without this comparison, such as reinforce.",
+        )
+    sampling: Sampling = arguments["sampling"] or Sampling()
+    if isinstance(algorithm.source, Sampled) and algorithm.source.greedy_baseline and sampling.top_k == 1:
+        raise ConfigurationError(
+            f"'{algorithm.name}' compares samples with the greedy answer, and with top_k=1 every sample is that.",
+            hint="leave sampling.top_k out.",
         )
     if arguments["held_out"] is not None:
         if not graded:

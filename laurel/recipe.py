@@ -62,6 +62,21 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _expand(data, ""))
 
 
+def assignments(pairs: Sequence[str]) -> dict[str, Any]:
+    """`key=value` pairs as data; the values are YAML.
+
+    Raises:
+        ConfigurationError: one has no `=`.
+    """
+    data: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise ConfigurationError(f"'{pair}' is no setting.", hint="write key=value, such as clip=0.3.")
+        data[key] = _yaml(value, f"The setting '{pair}'")
+    return data
+
+
 def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: Sequence[str] = ()) -> dict[str, Any]:
     """Keyword arguments for `target` (in practice `laurel.train`) from the data of a recipe.
 

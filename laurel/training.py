@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from laurel.algorithms import Algorithm, Demonstrated
+from laurel.algorithms import Algorithm, Demonstrated, Sampled
 from laurel.configuration import describe
 from laurel.environments import Environment
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
@@ -121,8 +121,9 @@ def train(
         else:
             samples = samples_per_prompt or SAMPLES_PER_PROMPT
             gather = SampledExperience(
-                algorithm, learner.credit, sampler, grader, environment, cursor, prompts_per_step, samples
-            )
+                algorithm, learner.credit, sampler, grader, environment, cursor, prompts_per_step, samples,
+                _greedy(sampler, algorithm),
+            )  # fmt: skip
         session = Session(
             policy, reference, learner, gather, cursor, judged, grader, environment, held_out, evaluation_samples,
             store, tracked, shown,
@@ -155,6 +156,14 @@ def _learner(
         seed=seed,
         tokens_per_microbatch=tokens_per_microbatch,
     )
+
+
+def _greedy(sampler: LocalSampler, algorithm: Algorithm) -> LocalSampler | None:
+    """What draws the greedy rollouts that a method compares with."""
+    if not (isinstance(algorithm.source, Sampled) and algorithm.source.greedy_baseline):
+        return None
+    one = Sampling(top_k=1)
+    return LocalSampler(sampler.policy, one, sampler.limits, max_live_rows=sampler.max_live_rows, seed=sampler.seed)
 
 
 def _loop(session: Session, steps: int, evaluate_every: int, checkpoint_every: int) -> None:

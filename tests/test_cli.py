@@ -18,7 +18,7 @@ from laurel.algorithms import METHODS
 from laurel.runs import Run
 
 RUN = Path("runs/sums")
-COMMANDS = ("check", "demo", "eval", "explain", "export", "methods", "show", "train")
+COMMANDS = ("audit", "check", "demo", "eval", "explain", "export", "methods", "show", "train")
 
 
 @pytest.fixture(autouse=True)
@@ -321,3 +321,12 @@ def test_functions_of_modules_that_lie_where_the_command_is_run(project: Path) -
     run = outside("-P", "-c", code, "train", "recipe.yaml", "steps=1", "held_out=null", "reward=mine_here:reward")
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
+
+
+def test_audit_prints_bias_and_variance() -> None:
+    said = laurel("audit", "rloo")
+    assert said.status == 0 and "scale  1.000  cosine  1.000" in said.out
+    tilted = laurel("audit", "grpo", "ddof=1", "epsilon=0.01", "--samples", "3")
+    assert tilted.status == 0 and "G=3" in tilted.out
+    assert "did you mean 'ddof'" in laurel("audit", "grpo", "dof=1").err
+    assert "write key=value" in laurel("audit", "grpo", "ddof").err

@@ -1,4 +1,4 @@
-"""Every named method of the spine learns a task whose answer is known: after a letter, the next one in a circle."""
+"""Every named method learns a task whose answer is known: after a letter, the next one in a circle."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ METHODS: dict[str, tuple[Algorithm, int]] = {
     "grpo": (laurel.grpo(entropy=ENTROPY), 80),
     "dr_grpo": (laurel.dr_grpo(length=2, entropy=ENTROPY), 80),
     "dapo": (laurel.dapo(maximum_draws=2, entropy=ENTROPY), 80),
+    "ppo": (laurel.ppo(entropy=ENTROPY), 40),
+    "turn_ppo": (laurel.turn_ppo(entropy=ENTROPY), 40),
+    "remax": (laurel.remax(entropy=ENTROPY), 80),
     "clone": (laurel.clone(), 120),
 }
 """The method and its steps."""
@@ -43,6 +46,8 @@ def learn(name: str, policy: Policy, seed: int, directory: Path) -> None:
             "samples_per_prompt": 16,
             "limits": laurel.Limits(max_new_tokens=2),
         }
+    if algorithm.needs_critic:
+        settings["critic"] = laurel.CriticSettings(optimiser=laurel.OptimiserSettings(learning_rate=5e-3))
     laurel.train(
         policy=policy,
         tasks=circle(),

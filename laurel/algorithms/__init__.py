@@ -12,7 +12,7 @@ from laurel.algorithms.algorithm import (
     TokenLoss,
 )
 from laurel.algorithms.critic_methods import ppo, turn_ppo
-from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, rloo
+from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.registry import METHODS, named, settings
 
@@ -37,6 +37,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "ppo",
     "reinforce",
     "reinforce_plus_plus",
+    "remax",
     "rloo",
     "settings",
     "turn_ppo",

@@ -29,10 +29,13 @@ class Sampled:
         discard_without_signal: draw further prompts in place of groups in which every rollout scored the same
             (dynamic sampling).
         maximum_draws: how many times `prompts_per_step` prompts may be drawn for one step.
+        greedy_baseline: also draw one rollout per prompt with `top_k=1`, to compare the samples with; it is never
+            learned from.
     """
 
     discard_without_signal: bool = False
     maximum_draws: int = 1
+    greedy_baseline: bool = False
 
     def __post_init__(self) -> None:
         if self.maximum_draws < 1:

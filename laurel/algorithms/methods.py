@@ -10,6 +10,7 @@ from laurel.algorithms.algorithm import Algorithm, Demonstrated, Sampled, Step
 from laurel.algorithms.terms import clip_term, refuse_unread, regularised, regularisers, standard_term
 from laurel.credit import (
     EveryToken,
+    GreedyBaseline,
     LeaveOneOut,
     OverlongPenalty,
     Returns,
@@ -75,6 +76,28 @@ def rloo(*, kl: float = 0.0, kl_estimator: str = "k3", entropy: float = 0.0) -> 
         reduction=ConstantLength(1.0),
         deviations="the paper subtracts beta log(pi/ref) from the return; here the penalty is off unless kl is set, "
         "and then it stands in the loss.",
+    )
+
+
+def remax(*, kl: float = 0.0, kl_estimator: str = "k3", entropy: float = 0.0) -> Algorithm:
+    """REINFORCE with the return of the prompt's greedy answer as baseline. The exact gradient, from one sample on.
+
+    Args:
+        kl, kl_estimator: strength of the pull to the reference policy, and "k2" or "k3"; 0 needs no reference.
+        entropy: coefficient of the entropy bonus.
+    """
+    return Algorithm(
+        name="remax",
+        title="ReMax",
+        paper="Li et al. 2023, arXiv 2310.10505, algorithm 1",
+        equation=f"{SUMMED}(R(o_i) - R(greedy o)) log pi(o_it)" + regularised(kl, kl_estimator, entropy),
+        source=Sampled(greedy_baseline=True),
+        credit=GreedyBaseline(),
+        objective=PolicyGradient(),
+        regularisers=regularisers(kl, kl_estimator, entropy),
+        reduction=ConstantLength(1.0),
+        deviations="the paper subtracts a per-token KL from the reward; here the penalty is in the loss, off unless kl "
+        "is set. A prompt may have several samples; they share one greedy answer.",
     )
 
 

@@ -9,14 +9,27 @@ from typing import Any
 
 from laurel.algorithms.algorithm import Algorithm
 from laurel.algorithms.critic_methods import ppo, turn_ppo
-from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, rloo
+from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.errors import ConfigurationError, unknown_key
 
 METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
     {
         method.__name__: method
-        for method in (cispo, clone, dapo, dr_grpo, grpo, gspo, ppo, reinforce, reinforce_plus_plus, rloo, turn_ppo)
+        for method in (
+            cispo,
+            clone,
+            dapo,
+            dr_grpo,
+            grpo,
+            gspo,
+            ppo,
+            reinforce,
+            reinforce_plus_plus,
+            remax,
+            rloo,
+            turn_ppo,
+        )
     }
 )
 

@@ -13,10 +13,10 @@ from typing import cast
 import numpy as np
 import torch
 
-from laurel.algorithms import Algorithm
+from laurel.algorithms import Algorithm, Sampled
 from laurel.credit import Credit, CreditRule, CriticRule
 from laurel.objectives import Reduction, TokenBatch, TokenLoss
-from laurel.theory.designs import Experience, groups
+from laurel.theory.designs import Experience, groups, with_greedy
 from laurel.theory.exact import history_values, return_gradient
 from laurel.theory.examples import example_logits, example_world
 from laurel.theory.states import token_values
@@ -160,8 +160,11 @@ def audit(
     """
     world = example_world() if world is None else world
     logits = example_logits(world) if logits is None else logits
+    drawn: Iterable[Experience] = groups(world, logits if behaviour is None else behaviour, samples)
+    if isinstance(algorithm.source, Sampled) and algorithm.source.greedy_baseline:
+        drawn = with_greedy(world, logits if behaviour is None else behaviour, drawn)
     estimated = gradient_distribution(
-        groups(world, logits if behaviour is None else behaviour, samples),
+        drawn,
         logits,
         credit=_with_exact_values(algorithm, world, logits),
         losses=(algorithm.objective,),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -12,8 +12,8 @@ import torch
 
 from laurel.errors import ConfigurationError
 from laurel.theory.exact import path_log_probs
-from laurel.theory.world import History, Reply, World, group_tree
-from laurel.tree import Outcome, Score, Segment, Source, Tree
+from laurel.theory.world import History, Reply, World, group_tree, path_segments
+from laurel.tree import Outcome, Sampling, Score, Segment, Source, Tree
 
 MAXIMUM_BATCHES = 200_000
 
@@ -53,6 +53,22 @@ def groups(world: World, behaviour: torch.Tensor, samples: int, *, prompts: int 
         )
         states = tuple(state for path in paths for state in path.states)
         yield Experience(prod(chances[index] for index in chosen), trees, states)
+
+
+def with_greedy(world: World, behaviour: torch.Tensor, drawn: Iterable[Experience]) -> Iterator[Experience]:
+    """The same batches; in each tree the rollout of the most likely tokens, drawn with `top_k=1`, comes last."""
+    best = behaviour.detach().argmax(-1).tolist()
+    (path,) = [p for p in world.paths if all(best[s] == t for s, t in zip(p.states, p.tokens, strict=True))]
+    for experience in drawn:
+        trees, states, used = [], [], 0
+        for tree in experience.trees:
+            added = path_segments(path, offset=len(tree.segments))
+            policy = [replace(s, sampling=Sampling(top_k=1)) if s.source is Source.POLICY else s for s in added]
+            count = int(tree.flat.policy.sum())
+            states += [*experience.states[used : used + count], *path.states]
+            used += count
+            trees.append(replace(tree, segments=(*tree.segments, *policy)))
+        yield Experience(experience.probability, tuple(trees), tuple(states))
 
 
 @dataclass(frozen=True)

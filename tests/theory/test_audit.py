@@ -21,6 +21,7 @@ from laurel.algorithms import (
     ppo,
     reinforce,
     reinforce_plus_plus,
+    remax,
     rloo,
     turn_ppo,
 )
@@ -292,3 +293,10 @@ def test_a_method_with_a_critic_is_audited_with_exact_values(make, world):
     assert found.bias < 1e-10
     plain = audit(reinforce(), world, samples=1)
     assert found.variance < plain.variance
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_the_greedy_rollout_is_a_baseline_without_bias(world, samples):
+    found = audit(remax(), world, samples=samples)
+    assert found.bias < 1e-10
+    assert found.variance > 0
