@@ -262,7 +262,7 @@ def test_a_broken_reward_stops_the_run_which_goes_on_when_it_is_mended(case: str
     module.write_text(f"import os, time\nfrom laurel.rewards import Score\n\ndef reward(task, text):\n    {body}\n")
     settings = [f"reward=reward_{case}:reward", "grading={timeout_seconds: 0.4, retries: 0, workers: 2}"]
     stopped = train(*settings)
-    refused(stopped, "for example rollout evaluation.0.", *phrases, "laurel check")
+    refused(stopped, "for example rollout evaluation.", *phrases, "laurel check")
     again = f"laurel train recipe.yaml reward=reward_{case}:reward 'grading={{timeout_seconds: 0.4"
     assert f"Then go on with: {again}" in stopped.err and stopped.err.rstrip().endswith("--resume")
     assert state() == "failed"
