@@ -61,11 +61,57 @@ _NAMES = {
     "Sampling": "laurel.tree",
     "Score": "laurel.tree",
     "Tree": "laurel.tree",
+    "check_reward": "laurel.rewards",
     "evaluate": "laurel.evaluation",
+    "explain": "laurel.plan",
+    "policy_of_run": "laurel.restoring",
     "train": "laurel.training",
 }
 
-__all__ = sorted([*_MODULES, *_NAMES, "__version__"])
+__all__ = [
+    "Algorithm",
+    "CriticSettings",
+    "Evaluation",
+    "Failed",
+    "LaurelError",
+    "Limits",
+    "OptimiserSettings",
+    "Run",
+    "Sampling",
+    "Score",
+    "Tree",
+    "__version__",
+    "algorithms",
+    "check_reward",
+    "cispo",
+    "clone",
+    "credit",
+    "dapo",
+    "dr_grpo",
+    "environments",
+    "errors",
+    "evaluate",
+    "explain",
+    "grpo",
+    "gspo",
+    "learner",
+    "objectives",
+    "policy",
+    "policy_of_run",
+    "ppo",
+    "reinforce",
+    "reinforce_plus_plus",
+    "remax",
+    "rewards",
+    "rloo",
+    "rollout",
+    "runs",
+    "tasks",
+    "theory",
+    "train",
+    "tree",
+    "turn_ppo",
+]
 
 if TYPE_CHECKING:
     from laurel import (
@@ -101,6 +147,9 @@ if TYPE_CHECKING:
     from laurel.errors import LaurelError
     from laurel.evaluation import Evaluation, evaluate
     from laurel.learner import CriticSettings, OptimiserSettings
+    from laurel.plan import explain
+    from laurel.restoring import policy_of_run
+    from laurel.rewards import check_reward
     from laurel.rollout import Limits
     from laurel.runs import Run
     from laurel.training import train

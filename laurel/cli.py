@@ -104,12 +104,19 @@ def explain(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None
 
 
 @app.command()
-def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
+def check(
+    recipe: RecipeArgument,
+    overrides: OverridesArgument = None,
+    gold: Annotated[
+        str, typer.Option(help="How a right answer is written, over {reference} and the row's columns.")
+    ] = "{reference}",
+) -> None:
     """Before a run: every gold answer scores full marks, every wrong one does not, no prompt is in two splits.
 
     Exits with 1 if something is wrong.
 
     [bold]laurel check recipes/gsm8k.yaml[/bold]
+    [bold]laurel check recipe.yaml --gold "#### {reference}"[/bold]   for a reward that wants the marker
     """
     from laurel.preflight import check_splits
     from laurel.recipe import resolve
@@ -123,7 +130,7 @@ def check(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
     sound = True
     for name in ("tasks", "held_out"):
         if arguments.get(name) is not None:
-            report = check_reward(arguments[name], reward)
+            report = check_reward(arguments[name], reward, gold=gold, settings=arguments.get("grading"))
             console.print(f"[bold]{name}[/bold]")
             console.print(str(report), highlight=False, markup=False, soft_wrap=True)
             sound = sound and report.passed

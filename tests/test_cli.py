@@ -330,3 +330,14 @@ def test_audit_prints_bias_and_variance() -> None:
     assert tilted.status == 0 and "G=3" in tilted.out
     assert "did you mean 'ddof'" in laurel("audit", "grpo", "dof=1").err
     assert "write key=value" in laurel("audit", "grpo", "ddof").err
+
+
+def test_check_takes_the_form_of_a_right_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"question": "1+1", "answer": "2"}\n{"question": "1+2", "answer": "3"}\n')
+    (tmp_path / "recipe.yaml").write_text(
+        "policy: {name: tiny}\ntasks: {name: jsonl, path: rows.jsonl}\n"
+        "reward: {name: numeric_answer, marker: '####'}\nalgorithm: grpo\n"
+    )
+    assert laurel("check", "recipe.yaml").status == 1
+    assert laurel("check", "recipe.yaml", "--gold", "#### {reference}").status == 0
