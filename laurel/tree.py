@@ -390,7 +390,7 @@ class Rollout:
 
 
 def _frozen(values: npt.ArrayLike, dtype: type) -> np.ndarray:
-    array = np.array(values, dtype=dtype)
+    array: np.ndarray = np.array(values, dtype=dtype)
     array.flags.writeable = False
     return array
 

@@ -9,10 +9,17 @@ from typing import cast
 import numpy as np
 import torch
 
-from laurel.algorithms import Algorithm, Credit
+from laurel.algorithms import Algorithm, Credit, Demonstrated
 from laurel.credit import CreditRule, CriticRule
 from laurel.errors import ConfigurationError, LearnerError
-from laurel.learner.batching import Microbatch, TokenTable, microbatches, pieces, shuffled_minibatches
+from laurel.learner.batching import (
+    Microbatch,
+    TokenTable,
+    microbatches,
+    pieces,
+    rollout_of_tokens,
+    shuffled_minibatches,
+)
 from laurel.learner.measures import advantage_metrics, age_metrics, tally_sampler
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.tally import Tally
@@ -194,8 +201,10 @@ class Learner:
             fraction of its optimiser steps that were left out, and `greatest_kl_old`, the greatest that was measured.
 
         Raises:
-            LearnerError: if credit and trees do not fit, or a loss or gradient is not finite. The weights are then
-                as they were before the optimiser step that failed; the message names the rollouts.
+            LearnerError: if credit and trees do not fit, if tokens were drawn by other weights than the present ones
+                and the method neither corrects for that (`laurel.objectives.SamplerCorrection`) nor imitates, or if a
+                loss or gradient is not finite. The weights are then as they were before the optimiser step that
+                failed; the message names the rollouts.
         """
         if self._critic is None:
             return self._update_policy(trees, credits, step)
@@ -214,6 +223,7 @@ class Learner:
             return UpdateReport(metrics | {"skipped_steps": Metric(count, count)}, _nothing_to_learn(credits))
         parts = {i: pieces(trees[i], credits[i].mask, int(table.offsets[i]), self._uncut) for i in taught}
         everything = microbatches((piece for index in taught for piece in parts[index]), self._together)
+        self._check_age(everything, table)
         metrics |= age_metrics(np.concatenate([table.policy_versions[b.scored] for b in everything]), self.version)
         tally = Tally()
         start = None
@@ -267,6 +277,26 @@ class Learner:
 
     def _teaches(self, credit: Credit) -> bool:
         return credit.carries_signal or (bool(self.algorithm.regularisers) and bool(credit.mask.any()))
+
+    def _check_age(self, batches: list[Microbatch], table: TokenTable) -> None:
+        """Refuse tokens that other weights drew; demonstrations, which nobody drew, have no age."""
+        if isinstance(self.algorithm.source, Demonstrated) or getattr(
+            self.algorithm.objective, "corrects_sampler", False
+        ):
+            return
+        for piece in (piece for batch in batches for piece in batch.pieces):
+            versions = table.policy_versions[piece.scored]
+            stale = ~np.isnan(versions) & (versions != self.version)
+            if stale.any():
+                first = int(np.argmax(stale))
+                leaf = int(rollout_of_tokens(piece.tree)[np.flatnonzero(piece.mask)[first]])
+                raise LearnerError(
+                    f"Rollout {piece.tree.rollouts[leaf].id} was drawn by the weights of version "
+                    f"{int(versions[first])}, but the learner is at version {self.version}, and "
+                    f"'{self.algorithm.name}' takes its experience for its own.",
+                    hint="draw fresh rollouts before every update (policy_version=learner.version), or wrap the "
+                    "objective in laurel.objectives.SamplerCorrection.",
+                )
 
     def _weights(
         self, trees: Sequence[Tree], credits: Sequence[Credit], table: TokenTable, chosen: list[int]

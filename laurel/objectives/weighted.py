@@ -86,6 +86,8 @@ class SamplerCorrection:
     mode: str = "truncate"
     level: str = "token"
 
+    corrects_sampler = True
+
     def __post_init__(self) -> None:
         _check_maximum(self.maximum)
         if self.mode not in MODES or self.level not in LEVELS:

@@ -16,7 +16,7 @@ from laurel.credit import WholeReturn
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner import Learner, OptimiserSettings, UpdateReport
 from laurel.learner.batching import shuffled_minibatches
-from laurel.objectives import ConstantLength, PolicyGradient, TokenBatch
+from laurel.objectives import ConstantLength, PolicyGradient, SamplerCorrection, TokenBatch
 from laurel.policy import Policy, pack, tiny
 from laurel.tree import Ending, Outcome, Segment, Source, Tree
 
@@ -386,7 +386,8 @@ def test_metrics_are_sums_over_tokens() -> None:
 
 
 def test_the_age_of_tokens_is_measured_in_optimiser_steps() -> None:
-    made, algorithm, trees = policy(), rloo(), batch()
+    made, trees = policy(), batch()
+    algorithm = replace(rloo(), objective=SamplerCorrection(rloo().objective))
     learner = Learner(made, algorithm, OptimiserSettings())
     learner.update(trees, algorithm.credit(trees), step=1)
     learner.update(trees, algorithm.credit(trees), step=2)
@@ -399,6 +400,24 @@ def test_the_age_of_tokens_is_measured_in_optimiser_steps() -> None:
 
 def _drawn_at(part: Segment, version: int) -> Segment:
     return replace(part, policy_version=version) if part.source is Source.POLICY else part
+
+
+def drawn_now(trees: Sequence[Tree], learner: Learner) -> list[Tree]:
+    """The same trees as if the learner's present weights had drawn them."""
+    return [replace(t, segments=tuple(_drawn_at(part, learner.version) for part in t.segments)) for t in trees]
+
+
+def test_tokens_of_other_weights_are_refused_unless_the_objective_corrects_for_them() -> None:
+    trees, algorithm = batch(), rloo()
+    learner = Learner(policy(), algorithm, OptimiserSettings())
+    learner.update(trees, algorithm.credit(trees), step=1)
+    weights = {name: p.detach().clone() for name, p in learner.policy.trainable_parameters().items()}
+    with pytest.raises(LearnerError, match="was drawn by the weights of version 0, but the learner is at version 1"):
+        learner.update(trees, algorithm.credit(trees), step=2)
+    for name, parameter in learner.policy.trainable_parameters().items():
+        assert torch.equal(parameter, weights[name])
+    fresh = drawn_now(trees, learner)
+    assert learner.update(fresh, algorithm.credit(fresh), step=2).skipped is None
 
 
 def test_demonstrations_have_no_sampler_to_differ_from() -> None:
@@ -435,7 +454,7 @@ def test_six_updates_equal_three_saved_and_three_resumed_byte_for_byte(dtype: to
         return Learner(made, algorithm, settings, total_steps=6, reference=reference, seed=5)
 
     def updates(learner: Learner, steps: range) -> list[UpdateReport]:
-        return [learner.update(batch(), algorithm.credit(batch()), step) for step in steps]
+        return [learner.update(drawn_now(batch(), learner), algorithm.credit(batch()), step) for step in steps]
 
     straight = policy(dtype)
     through = learner_over(straight)
@@ -480,7 +499,8 @@ def test_the_schedule_runs_over_all_optimiser_steps_of_the_run() -> None:
     with pytest.raises(ConfigurationError, match="total_steps"):
         Learner(policy(), algorithm, settings)
     learner = Learner(policy(), algorithm, settings, total_steps=2)
-    rates = [learner.update(batch(), algorithm.credit(batch()), step).metrics["learning_rate"] for step in (1, 2)]
+    reports = [learner.update(drawn_now(batch(), learner), algorithm.credit(batch()), step) for step in (1, 2)]
+    rates = [report.metrics["learning_rate"] for report in reports]
     assert [rate.sum for rate in rates] == pytest.approx([1.0 + 0.75, 0.5 + 0.25])
 
 
@@ -496,6 +516,6 @@ def test_learning_raises_the_probability_of_what_was_rewarded() -> None:
 
     before = [log_probability(leaf) for leaf in (1, 2)]
     for step in range(5):
-        learner.update([tree], algorithm.credit([tree]), step)
+        learner.update(drawn_now([tree], learner), algorithm.credit([tree]), step)
     after = [log_probability(leaf) for leaf in (1, 2)]
     assert after[0] > before[0] and after[1] < before[1]
