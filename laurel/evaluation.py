@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from laurel.metrics import Metric
 from laurel.rewards import Grader
 from laurel.rollout import Job, LocalSampler
 from laurel.tasks import Task
-from laurel.tree import Failed, FloatArray, Tree
+from laurel.tree import Ending, Failed, FloatArray, Outcome, Tree
 
 # The 97.5 % quantile of the normal distribution: intervals cover 95 %.
 NORMAL_QUANTILE = 1.959963984540054
@@ -84,6 +84,26 @@ def evaluate(
     jobs = [Job(f"{label}.{index}", task, samples, environment) for index, task in enumerate(tasks)]
     trees = sampler.collect(jobs, policy_version=policy_version)
     trees, _ = grader.grade(trees, {task.id: task for task in tasks})
+    return averaged(name, trees)
+
+
+def judged_again(name: str, evaluation: Evaluation, grader: Grader, tasks: Sequence[Task]) -> Evaluation:
+    """The same answers under another reward; those that failed in sampling stay failed."""
+    trees = [
+        tree.with_outcomes({leaf: replace(outcome, score=None) for leaf, outcome in _judged_leaves(tree)})
+        for tree in evaluation.trees
+    ]
+    graded, _ = grader.grade(trees, {task.id: task for task in tasks})
+    return averaged(name, graded)
+
+
+def _judged_leaves(tree: Tree) -> list[tuple[int, Outcome]]:
+    outcomes = [(rollout.leaf, rollout.outcome) for rollout in tree.rollouts]
+    return [(leaf, outcome) for leaf, outcome in outcomes if outcome and outcome.ending is not Ending.FAILED]
+
+
+def averaged(name: str, trees: Sequence[Tree]) -> Evaluation:
+    """The mean over trees of the mean reward of their rollouts, with its interval."""
     means, failed, left_out = [], 0, 0
     for tree in trees:
         rewards = [r.reward for r in tree.rollouts if r.outcome is not None and not r.outcome.failed]

@@ -253,7 +253,7 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     if not algorithm.needs_critic:
         unread["critic"] = f"'{algorithm.name}' asks for no values"
     if not judged:
-        for name in ("evaluate_every", "evaluation_samples", "evaluation_sampling"):
+        for name in ("evaluate_every", "evaluation_samples", "evaluation_sampling", "watched_reward"):
             unread[name] = "without held_out tasks nothing is evaluated"
     if isinstance(algorithm.source, Demonstrated):
         why = f"'{algorithm.name}' learns from demonstrations"

@@ -195,6 +195,7 @@ def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
         "tasks": sources,
         "held_out": sources,
         "reward": rewards.REWARDS,
+        "watched_reward": rewards.REWARDS,
         "environment": environments.ENVIRONMENTS,
         "algorithm": algorithms.METHODS,
     }

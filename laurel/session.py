@@ -8,7 +8,7 @@ import torch
 
 from laurel.environments import Environment
 from laurel.errors import LearnerError
-from laurel.evaluation import Evaluation, evaluate
+from laurel.evaluation import Evaluation, evaluate, judged_again
 from laurel.experience import Gather
 from laurel.learner import Learner
 from laurel.policy import Policy, Reference
@@ -34,6 +34,7 @@ class Session:
     cursor: Cursor
     evaluation_sampler: LocalSampler
     grader: Grader | None
+    watched: Grader | None
     environment: Environment | None
     held_out: TaskSet | None
     evaluation_samples: int
@@ -42,7 +43,7 @@ class Session:
     progress: ProgressView
 
     def evaluate(self, step: int) -> Evaluation | None:
-        """Score the held-out tasks under the current weights, and record every answer."""
+        """Score the held-out tasks under the current weights, also by the watched reward, and record every answer."""
         if self.held_out is None or self.grader is None:
             return None
         evaluation = evaluate(
@@ -53,10 +54,15 @@ class Session:
             samples=self.evaluation_samples,
             policy_version=self.learner.version,
         )
+        self._record(step, evaluation)
+        if self.watched is not None:
+            self._record(step, judged_again("watched", evaluation, self.watched, self.held_out))
+        return evaluation
+
+    def _record(self, step: int, evaluation: Evaluation) -> None:
         self.run.record_evaluation(step, evaluation.name, evaluation.metric, evaluation.trees)
         self.trackers.log(step, {evaluation.name: evaluation.metric})
         self.progress.evaluated(step, evaluation)
-        return evaluation
 
     def checkpoint(self, step: int) -> None:
         """Write everything that the steps after `step` depend on.

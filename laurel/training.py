@@ -37,6 +37,7 @@ def train(
     reward: Reward | None = None,
     environment: Environment | None = None,
     held_out: TaskSet | None = None,
+    watched_reward: Reward | None = None,
     steps: int = 100,
     prompts_per_step: int = 8,
     samples_per_prompt: int | None = None,
@@ -67,6 +68,8 @@ def train(
             pays rewards or where demonstrations are learned from.
         environment: what answers the policy; default: nothing does (one turn).
         held_out: tasks that are only evaluated; they must share no prompt with `tasks`.
+        watched_reward: judges the held-out answers too, and is never trained on: where it parts from the reward, the
+            reward is being gamed.
         steps: batches of experience to learn from.
         prompts_per_step, samples_per_prompt: the batch (default 8 samples; a demonstration is one).
         sampling, limits: the distribution that answers are drawn from, and their budgets.
@@ -110,6 +113,9 @@ def train(
         grader = None
         if reward is not None or environment is not None:
             grader = stack.enter_context(Grader(reward, grading or GradingSettings()))
+        watched = None
+        if watched_reward is not None:
+            watched = stack.enter_context(Grader(watched_reward, grading or GradingSettings()))
         reference = policy.snapshot("start") if algorithm.needs_reference else None
         learner = _learner(policy, algorithm, optimiser, critic, reference, steps, seed, tokens_per_microbatch)
         store = stack.enter_context(open_run(run, configuration, resume=resume, may_differ=may_differ))
@@ -125,8 +131,8 @@ def train(
                 _greedy(sampler, algorithm),
             )  # fmt: skip
         session = Session(
-            policy, reference, learner, gather, cursor, judged, grader, environment, held_out, evaluation_samples,
-            store, tracked, shown,
+            policy, reference, learner, gather, cursor, judged, grader, watched, environment, held_out,
+            evaluation_samples, store, tracked, shown,
         )  # fmt: skip
         stack.enter_context(shown.of(algorithm.name, steps))
         _loop(session, steps, evaluate_every or steps, checkpoint_every)

@@ -212,3 +212,29 @@ def test_weights_that_are_not_finite_are_never_checkpointed(tmp_path: Path) -> N
         )  # fmt: skip
     with laurel.Run.open(tmp_path / "run") as run:
         assert run.checkpoint_steps == []
+
+
+def test_a_watched_reward_judges_the_held_out_answers_and_teaches_nothing(tmp_path: Path) -> None:
+    rows = [{"question": f"{number:02d}>", "answer": str(number % 10)} for number in range(24)]
+    tasks = laurel.tasks.from_iterable(rows)
+
+    @laurel.rewards.in_process
+    def any_digit(task: Task, text: str) -> float:
+        return float(text[:1].isdigit())
+
+    def final_weights(**watched: Any) -> tuple[Run, list[Any]]:
+        policy = laurel.policy.tiny(alphabet="0123456789>", hidden_size=16, layers=1, heads=2, context_length=8)
+        run = laurel.train(
+            policy=policy, tasks=tasks[:16], held_out=tasks[16:], reward=any_digit, algorithm=laurel.grpo(), steps=2,
+            limits=laurel.Limits(max_new_tokens=2), run=tmp_path / f"run{len(watched)}", **watched,
+        )  # fmt: skip
+        return run, [tensor.tolist() for tensor in policy.tensors().values()]
+
+    _, plain = final_weights()
+    run, watched = final_weights(watched_reward=laurel.rewards.exact_match())
+    assert watched == plain
+    scores = {(evaluation.name, evaluation.step): evaluation.metric for evaluation in run.evaluations()}
+    assert set(scores) == {(name, step) for name in ("held_out", "watched") for step in (0, 2)}
+    right = {tree.task_id: tasks.by_id[tree.task_id].reference for tree in run.evaluation_trees("watched", 2)}
+    told = [r.text == right[t.task_id] for t in run.evaluation_trees("held_out", 2) for r in t.rollouts]
+    assert scores["watched", 2].sum == sum(told) <= scores["held_out", 2].sum

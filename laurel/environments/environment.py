@@ -72,7 +72,11 @@ class Episode(Protocol):
         ...
 
     def respond(self, text: str) -> Turn:
-        """The answer to what the policy wrote in its turn (without special tokens)."""
+        """The answer to what the policy wrote in its turn (without special tokens).
+
+        It runs in the process of the run and must return: an exception fails its rollout alone, but nothing can
+        interrupt a call that hangs. Put work that can hang behind a deadline of its own, and raise when it passes.
+        """
         ...
 
 
