@@ -271,11 +271,12 @@ def audit(
 
     [bold]laurel audit grpo ddof=1 --samples 3[/bold]
     """
-    from laurel.algorithms import named
-    from laurel.recipe import assignments
+    from laurel.algorithms import METHODS
+    from laurel.recipe import assignments, component
     from laurel.theory import audit as measure
 
-    found = measure(named(method, assignments(settings or ())), samples=samples)
+    algorithm = component("algorithm", METHODS, {**assignments(settings or ()), "name": method})
+    found = measure(algorithm, samples=samples)
     console.print(str(found), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -14,7 +14,7 @@ from laurel.algorithms.algorithm import (
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
-from laurel.algorithms.registry import METHODS, named, settings
+from laurel.algorithms.registry import METHODS
 
 __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "Algorithm",
@@ -33,12 +33,10 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "dr_grpo",
     "grpo",
     "gspo",
-    "named",
     "ppo",
     "reinforce",
     "reinforce_plus_plus",
     "remax",
     "rloo",
-    "settings",
     "turn_ppo",
 ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from laurel.algorithms import named
+from laurel.algorithms import METHODS
 from laurel.errors import ConfigurationError
 
 
@@ -19,12 +19,12 @@ from laurel.errors import ConfigurationError
 def test_a_setting_without_a_reader_is_refused_by_name(method, unread, enough):
     name = next(iter(unread))
     with pytest.raises(ConfigurationError, match=f"'{name}' would not be read") as refused:
-        named(method, unread)
+        METHODS[method](**unread)
     assert next(iter(enough)) in refused.value.hint
-    named(method, unread | enough)
+    METHODS[method](**(unread | enough))
 
 
 def test_a_setting_at_its_default_counts_as_left_out():
-    named("grpo", {"kl_estimator": "k3", "kl": 0.0})
-    named("reinforce_plus_plus", {"kl_estimator": "k2"})
-    named("dapo", {"dynamic_sampling": False, "maximum_draws": 4, "overlong_cushion": 4096})
+    METHODS["grpo"](**{"kl_estimator": "k3", "kl": 0.0})
+    METHODS["reinforce_plus_plus"](**{"kl_estimator": "k2"})
+    METHODS["dapo"](**{"dynamic_sampling": False, "maximum_draws": 4, "overlong_cushion": 4096})
