@@ -1,8 +1,7 @@
 """One new token for each of many rows, in as few operations as possible, from weights prepared for it.
 
-Rows are columns here: the state is [D, B], because a product of weights [N, D] with it is a third faster on the CPU
-than that of [B, D] with transposed weights. The weights of a norm are folded into the projections behind it, and
-those are put together. That is a copy of most of the model, so it is made for small models only, it lives as long as
+The weights of a norm are folded into the projections behind it, those are put together, and all come in the
+layout that products like best. That is a copy of the model, so it is made for small models only, it lives as long as
 one collection of experience, and it refuses to serve when a parameter has changed since.
 """
 
@@ -17,6 +16,7 @@ from laurel.errors import PolicyError
 from laurel.policy.attention import AttentionPlan
 from laurel.policy.fused import FusedDecoder, Layer, attend
 from laurel.policy.fused_operations import inverse_root_mean_square, joined_bias, rotate
+from laurel.policy.products import PreparedWeight
 
 LARGEST_COPY = 1 << 28
 """Bytes that prepared weights may take; larger models are computed from the live weights."""
@@ -27,22 +27,23 @@ LARGEST_TABLE = 1 << 22
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Copies for one layer: projections [N, D] with the norm's weights in them, their biases.
+    """Copies for one layer, with the weights of the norms in what comes after them.
 
     Attributes:
         project, project_bias: to queries, keys and values, [N, D] and [N].
         norms: [H + K, W] weights of the norms of each query and key head.
-        open, open_bias: gate and up, [2I, D] and [2I, 1].
-        output_bias, down_bias: [D, 1] or None.
+        output: [D, H * W].
+        open, open_bias: gate and up, [2I, D] and [2I].
+        down: [D, I].
     """
 
-    project: Tensor
+    project: PreparedWeight
     project_bias: Tensor | None
     norms: Tensor | None
-    open: Tensor
+    output: PreparedWeight
+    open: PreparedWeight
     open_bias: Tensor | None
-    output_bias: Tensor | None
-    down_bias: Tensor | None
+    down: PreparedWeight
 
     @classmethod
     def of(cls, layer: Layer) -> _Prepared:
@@ -52,13 +53,13 @@ class _Prepared:
         norms = layer.query_key_norms
         key_heads = attention.k_proj.weight.shape[0] // layer.width
         return cls(
-            torch.cat([linear.weight for linear in inner]) * layer.input_norm.weight,
+            PreparedWeight(torch.cat([linear.weight for linear in inner]) * layer.input_norm.weight),
             joined_bias([linear.bias for linear in inner]),
             None if norms is None else torch.cat([norms[0].expand(layer.heads, -1), norms[1].expand(key_heads, -1)]),
-            torch.cat([linear.weight for linear in opened]) * layer.inner_norm.weight,
-            _column(joined_bias([linear.bias for linear in opened])),
-            _column(attention.o_proj.bias),
-            _column(mlp.down_proj.bias),
+            PreparedWeight(attention.o_proj.weight),
+            PreparedWeight(torch.cat([linear.weight for linear in opened]) * layer.inner_norm.weight),
+            joined_bias([linear.bias for linear in opened]),
+            PreparedWeight(mlp.down_proj.weight),
         )
 
 
@@ -98,7 +99,7 @@ class DecodingStep:
         decoder = self._decoder
         cos, sin = (part.unsqueeze(1) for part in decoder.angles(positions))
         ids = tokens[:, 0]
-        x = decoder.decoder.embed_tokens.weight.index_select(0, ids).T.contiguous()
+        x = decoder.decoder.embed_tokens.weight.index_select(0, ids)
         for index, (layer, own) in enumerate(zip(decoder.layers, self._layers, strict=True)):
             if index == 0 and self._table is not None:
                 projected = self._table.index_select(0, ids)
@@ -109,20 +110,18 @@ class DecodingStep:
             rotate(projected[:, :rotating], cos, sin, rotated)
             heads = (rotated[:, : layer.heads], rotated[:, layer.heads :], projected[:, rotating:])
             attended = attend(plan, index, layer, heads, tokens.shape)
-            x = _onto(x, layer.attention.o_proj.weight, attended.T, own.output_bias)
-            opened = _product(own.open, _normed(x, layer.inner_norm.variance_epsilon), own.open_bias)
-            gate, up = opened.chunk(2)
+            x = own.output.linear(attended, layer.attention.o_proj.bias).add_(x)
+            opened = own.open.linear(_normed(x, layer.inner_norm.variance_epsilon), own.open_bias)
+            gate, up = opened.chunk(2, -1)
             inner = torch.nn.functional.silu(gate, inplace=True).mul_(up)
-            x = _onto(x, layer.mlp.down_proj.weight, inner, own.down_bias)
+            x = own.down.linear(inner, layer.mlp.down_proj.bias).add_(x)
         norm = decoder.decoder.norm
-        hidden: Tensor = _normed(x, norm.variance_epsilon).T * norm.weight
-        return hidden
+        return _normed(x, norm.variance_epsilon).mul_(norm.weight)
 
     def _projected(self, layer: Layer, own: _Prepared, x: Tensor) -> Tensor:
-        """[D, B] to queries, keys and values [B, H + 2K, W], normalised where the architecture does, not rotated."""
-        # By rows, because attention wants them so: turning the result round costs more than the slower product.
-        normed = _normed(x, layer.input_norm.variance_epsilon).T
-        projected = torch.nn.functional.linear(normed, own.project, own.project_bias).view(len(normed), -1, layer.width)
+        """[B, D] to queries, keys and values [B, H + 2K, W], normalised where the architecture does, not rotated."""
+        normed = _normed(x, layer.input_norm.variance_epsilon)
+        projected = own.project.linear(normed, own.project_bias).view(len(normed), -1, layer.width)
         if own.norms is not None:
             rotating = projected[:, : len(own.norms)]
             inverse = inverse_root_mean_square(rotating, layer.attention.q_norm.variance_epsilon)
@@ -132,28 +131,14 @@ class DecodingStep:
     def _first_layer(self) -> Tensor | None:
         """[V, H + 2K, W] what the first layer makes of every token id."""
         weight, own = self._decoder.decoder.embed_tokens.weight, self._layers[0]
-        if len(weight) * len(own.project) > LARGEST_TABLE:
+        if len(weight) * own.project.outputs > LARGEST_TABLE:
             return None
-        return self._projected(self._decoder.layers[0], own, weight.T)
+        return self._projected(self._decoder.layers[0], own, weight)
 
     def _current_versions(self) -> list[int]:
         return [parameter._version for parameter in self._parameters]
 
 
 def _normed(x: Tensor, epsilon: float) -> Tensor:
-    """Columns [D, B] of mean square 1; the norm's weights are in what comes next."""
-    return x * inverse_root_mean_square(x, epsilon, dim=0)
-
-
-def _product(weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.mm(weight, x) if bias is None else torch.addmm(bias, weight, x)
-
-
-def _onto(residual: Tensor, weight: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
-    """residual + weight x + bias, in the residual's memory."""
-    torch.addmm(residual, weight, x, out=residual)
-    return residual if bias is None else residual.add_(bias)
-
-
-def _column(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.unsqueeze(1)
+    """Rows [B, D] of mean square 1; the norm's weights are in what comes next."""
+    return x * inverse_root_mean_square(x, epsilon)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from laurel.policy import products
 from laurel.tree import IntArray
 
 CHUNK_ELEMENTS = 1 << 23
@@ -45,7 +46,7 @@ class Head:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[R, D] hidden states to [R, V] logits, in float32 or better."""
-        logits = torch.nn.functional.linear(hidden, self.weight, self.bias)
+        logits = products.linear(hidden, self.weight, self.bias)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.scale != 1.0:
             logits = logits * self.scale
@@ -177,9 +178,9 @@ class _ChunkedScores(torch.autograd.Function):
             grad = _logit_gradient(ctx, chunk, grad_log_probs, grad_entropy, hidden, log_normaliser, entropy)
             grad = grad.to(hidden.dtype)
             if grad_hidden is not None:
-                torch.mm(grad, weight, out=grad_hidden[chunk.rows])
+                grad_hidden[chunk.rows] = products.input_gradient(grad, weight)
             if grad_weight is not None:
-                grad_weight += grad.T @ hidden[chunk.rows]
+                grad_weight += products.weight_gradient(grad, hidden[chunk.rows])
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
         if grad_weight is not None:

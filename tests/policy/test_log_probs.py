@@ -77,24 +77,24 @@ def test_chunks_equal_the_naive_formula(
     seed: int,
 ) -> None:
     draw = torch.Generator().manual_seed(seed)
-    hidden = torch.randn(len(counts), 5, generator=draw, requires_grad=True)
-    weight = torch.randn(vocabulary, 5, generator=draw, requires_grad=True)
-    offset = torch.randn(vocabulary, generator=draw, requires_grad=True) if bias else None
+    hidden = torch.randn(len(counts), 5, generator=draw, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(vocabulary, 5, generator=draw, dtype=torch.float64, requires_grad=True)
+    offset = torch.randn(vocabulary, generator=draw, dtype=torch.float64, requires_grad=True) if bias else None
     temperatures = (0.5 + torch.rand(len(counts), generator=draw)).tolist()
     rows = rows_of(counts, temperatures, vocabulary, seed, kept)
     head = Head(weight, offset, scale, softcap)
     ours = log_probs_and_entropy(hidden, head, rows, chunk_elements=chunk)
     expected = naive(hidden, head, rows)
     inputs = [tensor for tensor in (hidden, weight, offset) if tensor is not None]
-    directions = [torch.randn(len(part), generator=draw) for part in expected]
+    directions = [torch.randn(len(part), generator=draw, dtype=torch.float64) for part in expected]
     for one, other in zip(ours, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
     gradients = [
         torch.autograd.grad(sum((p * d).sum() for p, d in zip(pair, directions, strict=True)), inputs)
         for pair in (ours, expected)
     ]
     for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
 
 
 def test_gradient_within_a_millionth_of_the_naive_one_in_float32() -> None:
