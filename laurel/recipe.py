@@ -187,9 +187,9 @@ def policies() -> dict[str, Callable[..., Any]]:
 
 
 def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
-    from laurel import algorithms, environments, rewards, tasks
+    from laurel import algorithms, environments, preferences, rewards, tasks
 
-    sources = tasks.SOURCES
+    sources = {**tasks.SOURCES, **preferences.SOURCES}
     return {
         "policy": policies(),
         "tasks": sources,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from laurel.errors import MissingExtraError, TaskError
 from laurel.tasks.extraction import Extractor
+from laurel.tasks.files import json_lines, parquet_rows
 from laurel.tasks.rows import Columns, task_set
 from laurel.tasks.task import Task
 from laurel.tasks.task_set import TaskSet
@@ -41,7 +41,7 @@ def jsonl(
     """
     path = Path(path)
     columns = Columns(prompt, reference, id, extract, system, conversation)
-    return task_set(_json_lines(path), path.stem, columns, limit)
+    return task_set(json_lines(path), path.stem, columns, limit)
 
 
 def parquet(
@@ -62,7 +62,7 @@ def parquet(
     """
     path = Path(path)
     columns = Columns(prompt, reference, id, extract, system, conversation)
-    return task_set(_parquet_rows(path), path.stem, columns, limit)
+    return task_set(parquet_rows(path), path.stem, columns, limit)
 
 
 def from_iterable(
@@ -144,51 +144,3 @@ def _metadata(value: object) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_metadata(item) for item in value]
     return value if value is None or isinstance(value, str | bool | int | float) else str(value)
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, str, object]]:
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                text = _decoded(line, f"{path}, line {number}", first=number == 1)
-                if text:
-                    yield number, f"{path}, line {number}", _parsed(text, f"{path}, line {number}")
-    except OSError as error:
-        raise TaskError(f"Cannot read the task file {path}: {error.strerror}.", hint="check the path.") from error
-
-
-def _decoded(line: bytes, where: str, *, first: bool) -> str:
-    try:
-        return line.decode("utf-8-sig" if first else "utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise TaskError(f"{where} is not UTF-8: {error.reason}.", hint="save the file as UTF-8.") from error
-
-
-def _parsed(text: str, where: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        if text.startswith("["):
-            hint = "this looks like one JSON array: laurel.tasks.from_iterable(json.load(file)) reads that."
-        else:
-            hint = "each line must be one whole JSON object; mend or remove the line."
-        raise TaskError(f"{where} is broken JSON: {error}.", hint=hint) from error
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, str, object]]:
-    try:
-        import pyarrow
-        from pyarrow import parquet as arrow_parquet
-    except ImportError as error:
-        raise MissingExtraError("laurel.tasks.parquet", package="pyarrow", extra="data") from error
-    number = 0
-    try:
-        with arrow_parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, f"{path}, row {number}", row
-    except OSError as error:
-        raise TaskError(f"Cannot read the task file {path}: {error}.", hint="check the path.") from error
-    except pyarrow.ArrowInvalid as error:
-        raise TaskError(f"{path} is no whole Parquet file: {error}.", hint="download or write it again.") from error

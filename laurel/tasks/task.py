@@ -32,3 +32,8 @@ class Task:
     prompt: Prompt
     reference: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def content(self) -> list[Any]:
+        """What the fingerprint of a task set is made of, as JSON."""
+        return [self.id, self.prompt, self.reference, dict(self.data)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, overload
@@ -47,7 +47,7 @@ class TaskSet(Sequence[Task]):
     @overload
     def __getitem__(self, index: slice) -> TaskSet: ...
     def __getitem__(self, index: int | slice) -> Task | TaskSet:
-        return TaskSet(self.name, self.tasks[index]) if isinstance(index, slice) else self.tasks[index]
+        return replace(self, tasks=self.tasks[index]) if isinstance(index, slice) else self.tasks[index]
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -62,11 +62,10 @@ class TaskSet(Sequence[Task]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over ids, prompts, references and data in order: equal exactly when the content is."""
+        """SHA-256 over the content of the tasks in order: equal exactly when that is."""
         digest = hashlib.sha256()
         for task in self.tasks:
-            row = [task.id, task.prompt, task.reference, dict(task.data)]
-            digest.update(json.dumps(row, sort_keys=True, default=str).encode() + b"\n")
+            digest.update(json.dumps(task.content, sort_keys=True, default=str).encode() + b"\n")
         return digest.hexdigest()
 
     @property
@@ -110,7 +109,9 @@ class TaskSet(Sequence[Task]):
         sides = [
             tuple(task for index, task in enumerate(self.tasks) if (index in chosen) is side) for side in (False, True)
         ]
-        return TaskSet(f"{self.name} (training)", sides[0]), TaskSet(f"{self.name} (held out)", sides[1])
+        names = (f"{self.name} (training)", f"{self.name} (held out)")
+        training, held = (replace(self, name=name, tasks=side) for name, side in zip(names, sides, strict=True))
+        return training, held
 
     def cursor(self, seed: int) -> Cursor:
         """An endless walk through the tasks for training."""

@@ -1,0 +1,29 @@
+"""Preferences: answers that somebody compared, ranked, rated or gave a thumb, from files or from teachers."""
+
+from collections.abc import Callable
+
+from laurel.preferences.left_out import BadRow, Fault, LeftOut
+from laurel.preferences.preference import Kind, Preference
+from laurel.preferences.sources import PreferenceSet, pairs, rankings, ratings, thumbs
+
+SOURCES: dict[str, Callable[..., PreferenceSet]] = {
+    "pairs": pairs,
+    "rankings": rankings,
+    "ratings": ratings,
+    "thumbs": thumbs,
+}
+"""The sources that a recipe names."""
+
+__all__ = [
+    "SOURCES",
+    "BadRow",
+    "Fault",
+    "Kind",
+    "LeftOut",
+    "Preference",
+    "PreferenceSet",
+    "pairs",
+    "rankings",
+    "ratings",
+    "thumbs",
+]

@@ -1,0 +1,64 @@
+"""Rows that cannot be used: what is wrong with each, and how many there are of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from laurel.errors import TaskError
+
+_ROWS_SHOWN = 5
+
+
+class Fault(StrEnum):
+    """Why a row is left out; the value is how reports say it."""
+
+    BROKEN = "broken rows"
+    COLUMN = "missing columns"
+    TYPE = "values of the wrong type"
+    PROMPT = "unusable prompts or further columns"
+    DIFFERENT_PROMPTS = "prompts that differ between the two sides"
+    EMPTY = "empty answers"
+    IDENTICAL = "identical answers"
+    DUPLICATE = "rankings with duplicates"
+    RANGE = "ratings out of range"
+    SKIPPED = "skipped by whoever judged"
+
+
+class BadRow(TaskError):
+    """One row that cannot be used; `fault` says of which kind."""
+
+    def __init__(self, fault: Fault, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What was left out of a set.
+
+    Attributes:
+        rows: the numbers of the rows, by what is wrong with them.
+    """
+
+    rows: Mapping[Fault, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        return sum(map(len, self.rows.values()))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows of each kind."""
+        return {fault.value: len(numbers) for fault, numbers in self.rows.items()}
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return "no row was left out"
+        parts = []
+        for fault, numbers in self.rows.items():
+            shown = ", ".join(map(str, numbers[:_ROWS_SHOWN])) + (", ..." if len(numbers) > _ROWS_SHOWN else "")
+            parts.append(f"{len(numbers)} {fault.value} (row {shown})")
+        return f"{self.count} row{'s' if self.count > 1 else ''} left out: " + "; ".join(parts)
