@@ -10,7 +10,7 @@ from typing import Any
 from laurel.algorithms import Algorithm, Demonstrated, Sampled
 from laurel.configuration import describe
 from laurel.credit import LeaveOneOut, SiblingMean, Standardised
-from laurel.environments import Environment, SingleTurn
+from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.learner import OptimiserSettings
 from laurel.policy import Policy
@@ -64,12 +64,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     for name, why in unread_arguments(arguments).items():
         if arguments[name] is not None and arguments[name] != defaults[name]:
             raise ConfigurationError(f"'{name}' would not be read: {why}.", hint=f"remove '{name}'.")
-    limits: Limits = arguments["limits"] or Limits()
-    if limits.max_turns > 1 and arguments["environment"] is None:
-        raise ConfigurationError(
-            "limits: 'max_turns' would not be read: without an environment nothing answers the first turn.",
-            hint="add an environment, or remove 'max_turns'.",
-        )
+    _check_limits(arguments["limits"] or Limits(), arguments["environment"])
     graded = arguments["reward"] is not None or arguments["environment"] is not None
     if not graded and not isinstance(algorithm.source, Demonstrated):
         raise ConfigurationError(
@@ -90,6 +85,26 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         if not graded:
             raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
         check_splits(arguments["tasks"], arguments["held_out"], arguments["environment"])
+
+
+def _check_limits(limits: Limits, environment: Environment | None) -> None:
+    """Refuse bounds on an environment that is not there, or that no clock stops."""
+    if limits.max_turns > 1 and environment is None:
+        raise ConfigurationError(
+            "limits: 'max_turns' would not be read: without an environment nothing answers the first turn.",
+            hint="add an environment, or remove 'max_turns'.",
+        )
+    if limits.environment_timeout_seconds != Limits.environment_timeout_seconds:
+        if environment is None:
+            why = "there is no environment"
+        elif runs_in_process(environment):
+            why = f"{type(environment).__name__} is marked with runs_in_process and has no deadline"
+        else:
+            return
+        raise ConfigurationError(
+            f"limits: 'environment_timeout_seconds' would not be read: {why}.",
+            hint="remove 'environment_timeout_seconds'.",
+        )
 
 
 def check_splits(tasks: TaskSet, held_out: TaskSet, environment: Environment | None) -> None:
@@ -232,6 +247,9 @@ def _check_kinds(arguments: Mapping[str, Any]) -> None:
                 f"{name} is a {type(value).__name__}, not a TaskSet.",
                 hint="make one: laurel.tasks.from_iterable(rows), or laurel.tasks.jsonl(path).",
             )
+    if isinstance(arguments["environment"], type):
+        name = arguments["environment"].__name__
+        raise ConfigurationError(f"environment={name} is a class, not an environment.", hint=f"make one: {name}().")
     made = next((name for name, maker in REWARDS.items() if maker is reward), None)
     if made is not None:
         raise ConfigurationError(f"reward={made} is the function that makes the reward.", hint=f"call it: {made}().")

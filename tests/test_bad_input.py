@@ -150,6 +150,7 @@ WRONG_VALUES = [
     ("steps=null", "steps: None", "a whole number"),
     ("steps=0", "steps must be a whole number from 1, got 0"),
     ("steps=-3", "got -3"),
+    ("limits.environment_timeout_seconds=0", "environment_timeout_seconds must be above 0"),
     ("prompts_per_step=0", "prompts_per_step must be"),
     ("samples_per_prompt=0", "samples_per_prompt must be"),
     ("samples_per_prompt=1", "'grpo' compares the samples", "at least 2"),
@@ -200,6 +201,7 @@ UNREAD = [
     (["held_out=null", "evaluation_samples=2"], "'evaluation_samples' would not be read"),
     (["held_out=null", "evaluation_sampling={top_k: 1}"], "'evaluation_sampling' would not be read"),
     (["limits.max_turns=2"], "'max_turns' would not be read"),
+    (["limits.environment_timeout_seconds=5"], "'environment_timeout_seconds' would not be read"),
 ]
 
 

@@ -285,6 +285,40 @@ limits: {max_new_tokens: 2, max_turns: 2}
     assert len(played) == 40 and {answer["reward"] for answer in played} <= {0.0, 1.0}
 
 
+HANGING = """
+import threading
+
+from laurel.environments import SingleTurn
+
+
+class Stuck(SingleTurn):
+    runs_in_process = False
+
+    def start(self, task, rollout_id):
+        if rollout_id == "1.0.1":
+            threading.Event().wait()
+        return super().start(task, rollout_id)
+
+
+stuck = Stuck()
+"""
+
+
+def test_an_environment_that_hangs_costs_its_rollout_and_not_the_run(project: Path) -> None:
+    (project / "stuck.py").write_text(HANGING)
+    changes = ["environment=stuck:stuck", "limits.environment_timeout_seconds=0.5", "grading.failure_fraction=0.5"]
+    said = laurel("explain", "recipe.yaml", *changes)
+    assert said.status == 0 and "environment_timeout_seconds=0.5" in re.sub(r"[\s│]", "", said.out), said
+    # In another interpreter: the thread that hangs stays until its process ends, which must not wait for it.
+    done = outside("-m", "laurel.cli", "train", "recipe.yaml", *changes)
+    assert done.returncode == 0, done.stderr
+    with Run.open(RUN) as run:
+        failed = [rollout for step in run.steps() for tree in run.trees(step) for rollout in tree.rollouts
+                  if rollout.outcome.failed]  # fmt: skip
+    assert [rollout.id for rollout in failed] == ["1.0.1"]
+    assert "rollout 1.0.1: starting the episode was not answered within 0.5" in failed[0].outcome.score.reason
+
+
 def test_eval_of_a_run_whose_reward_is_no_name_wants_one(project: Path) -> None:
     import laurel as package
 

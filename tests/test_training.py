@@ -107,6 +107,7 @@ def test_a_directory_is_a_policy(tmp_path: Path) -> None:
         ({"held_out": ROWS}, "held_out is a list, not a TaskSet"),
         ({"reward": laurel.rewards.exact_match}, r"makes the reward.(.|\n)*call it: exact_match\(\)"),
         ({"reward": None}, "'grpo' needs a reward"),
+        ({"environment": laurel.environments.SingleTurn}, r"is a class(.|\n)*make one: SingleTurn\(\)"),
         ({"steps": 2.0}, "steps must be a whole number from 1, got 2.0"),
         ({"samples_per_prompt": 1}, "samples_per_prompt=1 teaches it nothing"),
         ({"samples_per_prompt": 1, "algorithm": laurel.rloo()}, "'rloo' compares the samples"),

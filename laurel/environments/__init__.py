@@ -3,11 +3,21 @@
 from collections.abc import Callable
 
 from laurel.environments.conversation import Conversation, Dialogue
-from laurel.environments.environment import Environment, Episode, Turn
+from laurel.environments.environment import Environment, Episode, Turn, runs_in_process
 from laurel.environments.number_guessing import NumberGuessing
 from laurel.environments.single_turn import SingleTurn
 
 ENVIRONMENTS: dict[str, Callable[..., Environment]] = {"number_guessing": NumberGuessing, "single_turn": SingleTurn}
 """The environments that a recipe names."""
 
-__all__ = ["ENVIRONMENTS", "Conversation", "Dialogue", "Environment", "Episode", "NumberGuessing", "SingleTurn", "Turn"]
+__all__ = [
+    "ENVIRONMENTS",
+    "Conversation",
+    "Dialogue",
+    "Environment",
+    "Episode",
+    "NumberGuessing",
+    "SingleTurn",
+    "Turn",
+    "runs_in_process",
+]

@@ -74,8 +74,10 @@ class Episode(Protocol):
     def respond(self, text: str) -> Turn:
         """The answer to what the policy wrote in its turn (without special tokens).
 
-        It runs in the process of the run and must return: an exception fails its rollout alone, but nothing can
-        interrupt a call that hangs. Put work that can hang behind a deadline of its own, and raise when it passes.
+        It runs in the process of the run, in a thread of its own beside those of other episodes, and has a deadline,
+        `Limits.environment_timeout_seconds`. A call that misses it fails its rollout; nothing can interrupt it, so it
+        goes on until it returns, and what it answers then is discarded. Give whatever can hang a time-out of its own,
+        and raise when it passes. The calls of one episode never overlap, but may come from different threads.
         """
         ...
 
@@ -91,3 +93,15 @@ class Environment(Protocol):
     def start(self, task: Task, rollout_id: str) -> Episode:
         """A new episode."""
         ...
+
+
+def runs_in_process(environment: Environment) -> bool:
+    """Whether the environment is marked as one that cannot hang.
+
+        class Echo(Conversation):
+            runs_in_process = True
+
+    Marked environments are called directly in the thread of the run, one after the other and without a deadline, which
+    is quicker; debuggers work there, and so does what belongs to one thread, such as signals.
+    """
+    return bool(getattr(environment, "runs_in_process", False))

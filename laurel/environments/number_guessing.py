@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 from laurel.environments.conversation import Conversation, Dialogue
 from laurel.errors import ConfigurationError
@@ -32,6 +33,7 @@ class NumberGuessing(Conversation):
         higher, lower: what the policy hears when the hidden number is higher or lower than its guess.
     """
 
+    runs_in_process: ClassVar[bool] = True
     low: int = 1
     high: int = 9
     turns: int = 3

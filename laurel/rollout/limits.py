@@ -11,6 +11,8 @@ from laurel.tasks.task import Task
 if TYPE_CHECKING:
     from laurel.environments import Environment
 
+LONGEST_WAIT_SECONDS = 7 * 24 * 3600.0  # what every platform's clock can wait for, and nobody outwaits
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -22,6 +24,9 @@ class Limits:
         max_path_tokens: length of the whole path, the prompt included; None: the model's context length, which bounds
             it in any case.
         timeout_seconds: wall time of one `collect` or `branch`; None: none.
+        environment_timeout_seconds: wall time of one call of an environment, be it the start of an episode or the
+            answer to one turn. A call that takes longer fails its rollout, and is abandoned (a thread cannot be
+            killed): see `laurel.rollout.Answering`. Environments with `runs_in_process = True` have no deadline.
         stop_strings: a turn ends as soon as its text contains one of them. The tokens are kept as drawn; the
             segment's text is cut before the string.
     """
@@ -30,6 +35,7 @@ class Limits:
     max_turns: int = 1
     max_path_tokens: int | None = None
     timeout_seconds: float | None = None
+    environment_timeout_seconds: float = 60.0
     stop_strings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -41,6 +47,12 @@ class Limits:
             raise ConfigurationError(
                 f"limits: timeout_seconds must be above 0, got {self.timeout_seconds}.",
                 hint="leave it out for no time limit.",
+            )
+        if not 0 < self.environment_timeout_seconds <= LONGEST_WAIT_SECONDS:
+            raise ConfigurationError(
+                f"limits: environment_timeout_seconds must be above 0 and at most {LONGEST_WAIT_SECONDS:g}, got "
+                f"{self.environment_timeout_seconds}.",
+                hint="60 is the default; mark environments that cannot hang with runs_in_process = True.",
             )
         if isinstance(self.stop_strings, str) or not all(self.stop_strings):
             raise ConfigurationError(

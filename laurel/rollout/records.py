@@ -32,6 +32,7 @@ class Record:
         trunk: index of the prompt that it continues.
         segments: what came after the prompt, one after the other; parents are set when the tree is built.
         episode: what answers its turns.
+        direct: whether that cannot hang, and is called without a deadline.
         turns: turns of the policy that are over.
         earlier: tokens of the present turn that stand in the tree already (branches in the middle).
         said: the text that the tree holds for them.
@@ -42,6 +43,7 @@ class Record:
     key: int
     trunk: int
     episode: Episode | None = None
+    direct: bool = False
     segments: list[Segment] = field(default_factory=list)
     turns: int = 0
     earlier: IntArray = field(default_factory=lambda: np.empty(0, np.int64))

@@ -10,8 +10,10 @@ import torch
 
 from laurel.errors import PolicyError, SamplingError
 from laurel.policy import Policy
+from laurel.rollout.answering import Answering
 from laurel.rollout.draws import rollout_key
 from laurel.rollout.engine import COPIED_PREFIX_TOKENS
+from laurel.rollout.episodes import start_episodes
 from laurel.rollout.limits import Job, Limits
 from laurel.rollout.records import Record, grow, with_supports
 from laurel.rollout.scheduler import Scheduler, Trunk
@@ -79,6 +81,7 @@ class LocalSampler:
         Raises:
             SamplingError: for a task's own prompt that leaves no room for an answer, a tree id that stands twice, or
                 logits that are not finite.
+            EnvironmentFault: if too many calls of environments hang: see `Answering`.
         """
         ids = [job.tree_id for job in jobs]
         if len(set(ids)) != len(ids):
@@ -86,13 +89,17 @@ class LocalSampler:
             raise SamplingError(
                 f"Two jobs have the tree id {twice!r}.", hint="make them unique: draws follow from them."
             )
-        trunks: list[Trunk] = []
-        records: list[list[Record]] = []
-        for index, job in enumerate(jobs):
-            own = [self._record(f"{job.tree_id}.{sample}", index) for sample in range(job.samples)]
-            trunks.append(self._trunk(job, job.task.prompt) if job.environment is None else self._asked(job, own))
-            records.append(own)
-        self._run(trunks, [record for own in records for record in own], policy_version)
+        answering = Answering(self.limits)
+        records = [
+            [self._record(f"{job.tree_id}.{sample}", index) for sample in range(job.samples)]
+            for index, job in enumerate(jobs)
+        ]
+        prompts = start_episodes(jobs, records, answering)
+        trunks = [
+            self._trunk(job, job.task.prompt) if job.environment is None else self._given(job, prompt, own)
+            for job, prompt, own in zip(jobs, prompts, records, strict=True)
+        ]
+        self._run(trunks, [record for own in records for record in own], policy_version, answering)
         return [
             grow(job.tree_id, job.task.id, [trunk.segment], 0, own, self._marker)
             for job, trunk, own in zip(jobs, trunks, records, strict=True)
@@ -130,14 +137,16 @@ class LocalSampler:
         earlier, said = _open_turn(path)
         name = f"{place.rollout_id or tree.id}@{len(trunk.tokens)}"
         records = [self._record(f"{name}.{sample}", 0, earlier, said) for sample in range(samples)]
-        self._run([trunk], records, policy_version)
+        self._run([trunk], records, policy_version, Answering(self.limits))
         return grow(tree.id, tree.task_id, tree.segments, segment, records, self._marker)
 
     @property
     def _marker(self) -> int:
         return min(self.policy.end_ids, default=0)
 
-    def _run(self, trunks: Sequence[Trunk], records: Sequence[Record], policy_version: int) -> None:
+    def _run(
+        self, trunks: Sequence[Trunk], records: Sequence[Record], policy_version: int, answering: Answering
+    ) -> None:
         scheduler = Scheduler(
             self.policy,
             self.sampling,
@@ -147,6 +156,7 @@ class LocalSampler:
             path_limit=self.path_limit,
             max_live_rows=self.max_live_rows,
             policy_version=policy_version,
+            answering=answering,
             static=self._static_step(trunks, records) if self._is_static else None,
         )
         with nullcontext() if self._is_static else self.policy.decoding():
@@ -179,12 +189,11 @@ class LocalSampler:
         self._check_room(trunk)
         return trunk
 
-    def _asked(self, job: Job, records: Sequence[Record]) -> Trunk:
+    def _given(self, job: Job, prompt: Prompt, records: Sequence[Record]) -> Trunk:
         """The prompt that an environment gives; one that cannot be used fails this job's rollouts and no others.
 
         What stands in its place then is a single token, which no loss ever reaches.
         """
-        prompt = _start_episodes(job, records)
         try:
             return self._trunk(job, prompt)
         except SamplingError as error:
@@ -200,24 +209,6 @@ class LocalSampler:
                 f"The path of {trunk.name} has {len(trunk.tokens)} tokens already, and may have {self.path_limit}.",
                 hint="shorten or leave out the prompt, raise max_path_tokens, or take a model with a longer context.",
             )
-
-
-def _start_episodes(job: Job, records: Sequence[Record]) -> Prompt:
-    """Start an episode for each record of a job, and return the prompt that they share."""
-    shared: Prompt | None = None
-    assert job.environment is not None
-    for record in records:
-        try:
-            episode = job.environment.start(job.task, record.id)
-            prompt = episode.prompt
-        except (Exception, SystemExit) as error:
-            record.fail(f"starting the episode raised {type(error).__name__}: {error}")
-            continue
-        if shared is not None and prompt != shared:
-            record.fail("the episode's prompt differs from that of the other samples; it must depend on the task alone")
-            continue
-        shared, record.episode = prompt, episode
-    return job.task.prompt if shared is None else shared
 
 
 def _open_turn(path: Sequence[Segment]) -> tuple[IntArray, str]:

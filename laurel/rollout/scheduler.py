@@ -11,8 +11,11 @@ from itertools import groupby
 import numpy as np
 import torch
 
+from laurel.environments import Turn
 from laurel.policy import Policy
+from laurel.rollout.answering import Answering, Unanswered
 from laurel.rollout.engine import Draws, Engine, Prompted
+from laurel.rollout.episodes import respond_call, turn_name
 from laurel.rollout.limits import Limits
 from laurel.rollout.records import Record, SupportLog, drawn_segment
 from laurel.rollout.rows import Rows
@@ -39,6 +42,16 @@ class Trunk:
     tokens: IntArray
 
 
+@dataclass(frozen=True)
+class Said:
+    """A turn of the policy that waits for its environment: its row, its text, and whether an end token closed it."""
+
+    slot: int
+    record: Record
+    text: str
+    ended: bool
+
+
 class Scheduler:
     """Draws all records to their end."""
 
@@ -53,6 +66,7 @@ class Scheduler:
         path_limit: int,
         max_live_rows: int,
         policy_version: int,
+        answering: Answering,
         static: StaticStep | None = None,
     ) -> None:
         self.policy = policy
@@ -71,13 +85,12 @@ class Scheduler:
         self._left = np.bincount([records[index].trunk for index in self._waiting], minlength=len(trunks))
         self._ends = EndTokens(policy.end_ids, policy.vocabulary_size)
         self._strings = StopStrings(limits.stop_strings, policy)
-        timeout = limits.timeout_seconds
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._answering = answering
 
     def run(self) -> None:
         """Until every record has an outcome."""
         while self._waiting or self._rows.live:
-            if self._deadline is not None and time.monotonic() >= self._deadline:
+            if self._is_late():
                 self._stop_all()
                 return
             while self._waiting and self._rows.live < self._rows.slots:
@@ -143,26 +156,24 @@ class Scheduler:
         """End the turns of these slots: rows that are answered go on together, the others leave."""
         gone: list[int] = []
         while len(slots):
-            going: list[int] = []
-            answers: list[IntArray] = []
-            for slot, stop in zip(slots.tolist(), stops.tolist(), strict=True):
-                answer = self._end_turn(slot, Stop(stop))
-                if answer is None:
-                    gone.append(slot)
-                else:
-                    going.append(slot)
-                    answers.append(answer)
+            over = [self._end_turn(slot, Stop(stop)) for slot, stop in zip(slots.tolist(), stops.tolist(), strict=True)]
+            asked = [said for said in over if said is not None]
+            turns = self._answering.ask([respond_call(said.record, said.text) for said in asked])
+            answers = {said.slot: self._answer(said, turn) for said, turn in zip(asked, turns, strict=True)}
+            going = [(slot, answer) for slot, answer in answers.items() if answer is not None]
+            staying = {slot for slot, _ in going}
+            gone += [slot for slot in slots.tolist() if slot not in staying]
             if not going:
                 break
-            together = np.array(going)
-            logits = self._engine.extend(together, answers)
+            together = np.array([slot for slot, _ in going])
+            logits = self._engine.extend(together, [answer for _, answer in going])
             self._begin_turn(together)
             slots, stops = self._take(together, self._engine.draw(logits, together))
         if gone:
             self._leave(np.array(gone))
 
-    def _end_turn(self, slot: int, stop: Stop) -> IntArray | None:
-        """Keep what was drawn; returns the tokens that come next on this row, or None when the rollout is over."""
+    def _end_turn(self, slot: int, stop: Stop) -> Said | None:
+        """Keep what was drawn; returns it where an environment answers, or None when the rollout is over."""
         record = self.records[self._rows.rollout[slot]]
         text = self.policy.decode(self._turn_tokens(slot))
         if stop is Stop.STOP_STRING:
@@ -182,17 +193,19 @@ class Scheduler:
         elif record.episode is None:
             record.outcome = Outcome(Ending.TERMINATED, stop.reason)
         else:
-            return self._answer(record, text, int(self._rows.path[slot]), ended=stop is Stop.END_TOKEN)
+            return Said(slot, record, text, ended=stop is Stop.END_TOKEN)
         return None
 
-    def _answer(self, record: Record, text: str, path: int, *, ended: bool) -> IntArray | None:
-        """Ask the episode; its reward belongs to the turn that earned it."""
-        assert record.episode is not None
+    def _answer(self, said: Said, turn: Turn | Unanswered) -> IntArray | None:
+        """The tokens that come next on this row, or None; the reward belongs to the turn that earned it."""
+        record = said.record
+        if isinstance(turn, Unanswered):
+            record.fail(turn.reason, Stop.TIME.reason if turn.late else "environment")
+            return None
         try:
-            turn = record.episode.respond(text)
-            answer = None if turn.observation is None else self.policy.bridge(turn.observation, ended_turn=ended)
-        except (Exception, SystemExit) as error:
-            record.fail(f"turn {record.turns} of the episode raised {type(error).__name__}: {error}")
+            answer = None if turn.observation is None else self.policy.bridge(turn.observation, ended_turn=said.ended)
+        except Exception as error:
+            record.fail(f"{turn_name(record)} raised {type(error).__name__}: {error}")
             return None
         record.segments[-1] = replace(record.segments[-1], reward=float(turn.reward))
         if turn.ending is not None or turn.observation is None or answer is None:
@@ -201,7 +214,7 @@ class Scheduler:
         if record.turns >= self.limits.max_turns:
             record.outcome = Outcome(Ending.TRUNCATED, "turns")
             return None
-        if path + len(answer) >= self.path_limit:
+        if int(self._rows.path[said.slot]) + len(answer) >= self.path_limit:
             record.outcome = Outcome(Ending.TRUNCATED, Stop.PATH_LENGTH.reason)
             return None
         record.segments.append(Segment(Source.ENVIRONMENT, answer, -1, text=turn.observation))
@@ -228,3 +241,6 @@ class Scheduler:
         for index in self._waiting:
             reason = f"not started within {self.limits.timeout_seconds} seconds"
             self.records[index].fail(reason, Stop.TIME.reason)
+
+    def _is_late(self) -> bool:
+        return self._answering.deadline is not None and time.monotonic() >= self._answering.deadline
