@@ -71,12 +71,15 @@ class Failed:
 
     @property
     def left_out(self) -> bool:
-        """Whether nothing broke: it was cut off, and the settings leave such out. No failure count has it."""
-        return self == LEFT_OUT
+        """Whether nothing broke, and it was left out on purpose. No failure count has it."""
+        return self in (LEFT_OUT, MISMATCHED)
 
 
 LEFT_OUT = Failed("truncated, and left out as `truncated_reward` asks")
 """The score of a truncated rollout that the grading settings leave out."""
+
+MISMATCHED = Failed("an answer to another prompt, there to estimate a divergence")
+"""The score of an answer that nobody gave to this prompt."""
 
 
 @dataclass(frozen=True)

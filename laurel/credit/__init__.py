@@ -4,6 +4,7 @@ from laurel.credit.credit import Credit, CreditRule
 from laurel.credit.critic import CriticRule, GeneralisedAdvantage, TurnAdvantage, VTrace
 from laurel.credit.fans import branch_advantages, rollout_shares, segment_values
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
+from laurel.credit.preferred import Preferred, Thumbs
 from laurel.credit.retrace import retrace
 from laurel.credit.returns import OverlongPenalty, Returns, TotalReward, policy_lengths
 from laurel.credit.rules import (
@@ -30,11 +31,13 @@ __all__ = [
     "GreedyBaseline",
     "LeaveOneOut",
     "OverlongPenalty",
+    "Preferred",
     "Returns",
     "RewardToGo",
     "SiblingMean",
     "Standardised",
     "StepStandardised",
+    "Thumbs",
     "TotalReward",
     "TurnAdvantage",
     "VTrace",

@@ -8,33 +8,67 @@ from laurel.objectives.policy_gradient import (
     negative_log_likelihood,
     policy_gradient,
 )
+from laurel.objectives.preference_losses import (
+    dpo_loss,
+    ipo_loss,
+    kto_loss,
+    mismatched_divergence,
+    odds_ratio_loss,
+    robust_dpo_loss,
+    simpo_loss,
+)
+from laurel.objectives.preferences import (
+    Desirability,
+    DirectPreference,
+    IdentityPreference,
+    OddsRatio,
+    SimplePreference,
+)
 from laurel.objectives.reductions import ConstantLength, PromptMean, Reduction, SequenceMean, TokenMean
 from laurel.objectives.regularisers import EntropyBonus, KLPenalty, k1, k2, k3
+from laurel.objectives.rollouts import RolloutBatch, RolloutLoss, StepConstant, needs_constant, reads_rollouts
 from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
 from laurel.objectives.weighted import SamplerCorrection, WeightedPolicyGradient, capped_weight
 
 __all__ = [
     "ClippedRatio",
     "ConstantLength",
+    "Desirability",
+    "DirectPreference",
     "EntropyBonus",
+    "IdentityPreference",
     "KLPenalty",
     "NegativeLogLikelihood",
+    "OddsRatio",
     "PolicyGradient",
     "PromptMean",
     "Reduction",
+    "RolloutBatch",
+    "RolloutLoss",
     "SamplerCorrection",
     "SequenceMean",
     "SequenceRatio",
+    "SimplePreference",
+    "StepConstant",
     "TokenBatch",
     "TokenLoss",
     "TokenMean",
     "WeightedPolicyGradient",
     "capped_weight",
     "clipped",
+    "dpo_loss",
+    "ipo_loss",
     "k1",
     "k2",
     "k3",
+    "kto_loss",
+    "mismatched_divergence",
+    "needs_constant",
     "negative_log_likelihood",
+    "odds_ratio_loss",
     "policy_gradient",
+    "reads_rollouts",
+    "robust_dpo_loss",
     "sequence_log_ratio",
+    "simpo_loss",
 ]
