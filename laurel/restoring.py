@@ -11,6 +11,7 @@ from typing import Any
 from laurel.environments import ENVIRONMENTS, Environment
 from laurel.errors import RunError
 from laurel.policy import Policy
+from laurel.policy.fingerprint import check_frozen
 from laurel.recipe import arguments, component, policies
 from laurel.rewards import REWARDS, GradingSettings, Reward
 from laurel.rollout import Limits
@@ -90,6 +91,7 @@ def policy_of_run(directory: Path) -> Policy:
 
     Raises:
         RunError: if the run has no checkpoint yet, or was started from a model in memory that cannot be built again.
+        PolicyError: if an adapter was trained on a model that is another one now.
     """
     with Run.open(directory) as run:
         origin = run.configuration["policy"]
@@ -101,7 +103,8 @@ def policy_of_run(directory: Path) -> Policy:
             f"The run {directory} was started from a model in memory ({origin}), which cannot be built again.",
             hint="call policy.export(directory) in the program that started it.",
         )
-    policy = component("policy", policies(), origin)
+    policy = component("policy", policies(), {key: value for key, value in origin.items() if key != "frozen"})
     assert isinstance(policy, Policy)
+    check_frozen(origin, policy.description, f"The run {directory}")
     policy.load_tensors(checkpoint.tensors["policy"])
     return policy

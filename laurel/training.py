@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from laurel.algorithms import Algorithm, Demonstrated, Sampled
 from laurel.configuration import describe
@@ -15,11 +16,12 @@ from laurel.experience import DemonstratedExperience, Gather, SampledExperience
 from laurel.learner import CriticSettings, Learner, OptimiserSettings
 from laurel.metrics import merge
 from laurel.policy import Policy, Reference, critic_for, load
+from laurel.policy.fingerprint import check_frozen
 from laurel.preflight import check_fit, check_parts
 from laurel.progress import ProgressView, Silent
 from laurel.rewards import Grader, GradingSettings, Reward
 from laurel.rollout import Limits, LocalSampler
-from laurel.runs import Run, check_trackers, open_run, open_trackers, phase
+from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers, phase
 from laurel.session import Session
 from laurel.tasks import TaskSet
 from laurel.tree import Sampling
@@ -99,10 +101,9 @@ def train(
     check_fit(policy, arguments)
     check_trackers(trackers)
     configuration = describe(arguments, leave_out=("run", "resume", "trackers", "progress"))
-    may_differ: tuple[str, ...] = MAY_DIFFER
-    if (optimiser or OptimiserSettings()).schedule != "constant":
-        # Such a schedule ends at the last step: with another number of steps the past would have had other rates.
-        may_differ = tuple(name for name in MAY_DIFFER if name != "steps")
+    rates = [optimiser or OptimiserSettings()]
+    if algorithm.needs_critic:
+        rates.append((critic or CriticSettings()).optimiser)
     shown = progress or Silent()
     with ExitStack() as stack:
         # The run directory comes last: what is refused before leaves no half a run behind.
@@ -118,7 +119,7 @@ def train(
             watched = stack.enter_context(Grader(watched_reward, grading or GradingSettings()))
         reference = policy.snapshot("start") if algorithm.needs_reference else None
         learner = _learner(policy, algorithm, optimiser, critic, reference, steps, seed, tokens_per_microbatch)
-        store = stack.enter_context(open_run(run, configuration, resume=resume, may_differ=may_differ))
+        store = stack.enter_context(_store(run, configuration, resume, rates))
         tracked = stack.enter_context(open_trackers(trackers, store))
         cursor = tasks.cursor(seed)
         gather: Gather
@@ -137,6 +138,17 @@ def train(
         stack.enter_context(shown.of(algorithm.name, steps))
         _loop(session, steps, evaluate_every or steps, checkpoint_every)
     return store
+
+
+def _store(run: str | Path, configuration: Mapping[str, Any], resume: bool, rates: Sequence[OptimiserSettings]) -> Run:
+    """The run, new or gone on with: on the same frozen weights, and with no more steps where a rate depends on them."""
+    if resume and is_run(run):
+        with Run.open(run) as before:
+            check_frozen(before.configuration.get("policy"), configuration["policy"], f"The run {run}")
+    # Other schedules end at the last step: with another number of steps the past would have had other rates.
+    constant = all(settings.schedule == "constant" for settings in rates)
+    may_differ = [name for name in MAY_DIFFER if constant or name != "steps"]
+    return open_run(run, configuration, resume=resume, may_differ=may_differ)
 
 
 def _learner(

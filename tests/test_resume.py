@@ -208,3 +208,11 @@ def test_more_steps_are_refused_where_the_schedule_depends_on_their_number(tmp_p
     with pytest.raises(ConfigurationError, match="steps was 2, now 4"):
         train(directory, resume=True, **{**falling, "steps": 4})
     train(directory, resume=True, **falling)
+
+
+def test_the_schedule_of_the_critic_counts_too(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    falling = {**WITH_A_CRITIC, "optimiser": laurel.OptimiserSettings(learning_rate=1e-2), "steps": 2}
+    train(directory, **falling)
+    with pytest.raises(ConfigurationError, match="steps was 2, now 4"):
+        train(directory, resume=True, **{**falling, "steps": 4})

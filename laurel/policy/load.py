@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from laurel.errors import PolicyError
 from laurel.policy.attention import ATTENTION_NAME, register
+from laurel.policy.fingerprint import fingerprint
 from laurel.policy.lora import LoraSettings, add_adapter
 from laurel.policy.parity import check_architecture, check_parity, usable_context
 from laurel.policy.policy import Policy
@@ -65,6 +66,7 @@ def load(
         "lora": None if lora is None else asdict(lora),
         **({"revision": revision, "allow_remote_code": allow_remote_code} if revision else {}),
     }
+    policy.frozen = None if lora is None else fingerprint(name, revision)
     return policy
 
 

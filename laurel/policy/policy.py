@@ -16,6 +16,7 @@ from torch.nn import Parameter
 from laurel.errors import PolicyError
 from laurel.policy.attention import AttentionPlan, attending
 from laurel.policy.chat import Chat
+from laurel.policy.divergence import Compared, divergence
 from laurel.policy.fused import FusedDecoder, LayerSettings, fits
 from laurel.policy.fused_decoding import DecodingStep
 from laurel.policy.log_probs import CHUNK_ELEMENTS, Head, log_probs_and_entropy
@@ -34,10 +35,13 @@ class TokenScores:
     Attributes:
         log_probs: [N] of each token, after temperature and recorded support.
         entropy: [N] of the distribution that it was judged under.
+        divergence: [N] of that distribution from the reference's, the sum over the vocabulary; None where there was
+            no reference to compare with.
     """
 
     log_probs: Tensor
     entropy: Tensor
+    divergence: Tensor | None = None
 
 
 class Policy:
@@ -53,6 +57,7 @@ class Policy:
         vocabulary_size: number of logits.
         origin: name and arguments of the function that built it, so that a run can build it again; None where a model
             in memory was wrapped.
+        frozen: under an adapter, the fingerprint of what it stands on (`laurel.policy.fingerprint`); else None.
         fused: what computes hidden states in place of the stock decoder, over the same parameters, where the
             architecture is known and the result was compared at load (`laurel.policy.fused`); else None.
     """
@@ -65,6 +70,7 @@ class Policy:
         self.end_ids = end_ids
         self.chat = Chat(tokenizer, end_ids)
         self.origin: Mapping[str, Any] | None = None
+        self.frozen: str | None = None
         self.fused: FusedDecoder | None = None
         self._decoding: DecodingStep | None = None
         self._decoder = model.get_decoder()
@@ -191,29 +197,43 @@ class Policy:
         return self.head.logits(hidden)
 
     def token_scores(
-        self, packed: Packed, *, entropy: bool = True, chunk_elements: int = CHUNK_ELEMENTS
+        self,
+        packed: Packed,
+        *,
+        entropy: bool = True,
+        reference: Reference | None = None,
+        chunk_elements: int = CHUNK_ELEMENTS,
     ) -> TokenScores:
         """Log-probability and entropy of every scored token, differentiable; see `laurel.policy.log_probs`.
 
         Args:
             packed: the trees.
             entropy: whether to compute the entropy; NaN otherwise.
+            reference: what to compute the divergence from, if anything; see `laurel.policy.divergence`.
             chunk_elements: most logits to hold at once.
 
         Raises:
             PolicyError: when a path is longer than the context.
         """
+        hidden = self._predictors(packed)
+        log_probs, row_entropy = log_probs_and_entropy(
+            hidden, self.head, packed.rows, entropy=entropy, chunk_elements=chunk_elements
+        )
+        by_token = None
+        if reference is not None:
+            other = reference.compared(packed)
+            by_row = divergence(hidden, self.head, other, packed.rows, chunk_elements=chunk_elements)
+            by_token = by_row.index_select(0, packed.row_of)
+        return TokenScores(log_probs.index_select(0, packed.rank), row_entropy.index_select(0, packed.row_of), by_token)
+
+    def _predictors(self, packed: Packed) -> Tensor:
+        """[R, D] the final hidden states that predict the scored tokens."""
         if packed.layout.longest_path > self.context_length:
             raise PolicyError(
                 f"A path of {packed.layout.longest_path} tokens exceeds the context of {self.context_length}.",
                 hint="sample with a smaller budget.",
             )
-        plan = TreeAttention.of(packed)
-        hidden = self.hidden_states(packed.tokens, packed.positions, plan, packed.row_predictors)
-        log_probs, row_entropy = log_probs_and_entropy(
-            hidden, self.head, packed.rows, entropy=entropy, chunk_elements=chunk_elements
-        )
-        return TokenScores(log_probs.index_select(0, packed.rank), row_entropy.index_select(0, packed.row_of))
+        return self.hidden_states(packed.tokens, packed.positions, TreeAttention.of(packed), packed.row_predictors)
 
     def trainable_parameters(self) -> dict[str, Parameter]:
         """Name to parameter, sorted by name, tied ones once."""
@@ -233,8 +253,9 @@ class Policy:
 
     @property
     def description(self) -> Mapping[str, Any]:
-        """What a run records of it: its origin, or its name where that is all there is."""
-        return self.origin or {"name": self.name}
+        """What a run records of it: its origin, or its name where that is all there is, and what is frozen below it."""
+        frozen = {} if self.frozen is None else {"frozen": self.frozen}
+        return {**(self.origin or {"name": self.name}), **frozen}
 
     def tensors(self) -> dict[str, Tensor]:
         """What trains, by name, for checkpoints: views of the live weights, to be written before the next update."""
@@ -300,6 +321,11 @@ class Reference:
         """As `Policy.token_scores`, without gradient."""
         with torch.no_grad():
             return self._policy.token_scores(packed, entropy=entropy)
+
+    def compared(self, packed: Packed) -> Compared:
+        """Its view of the distributions behind the scored tokens, for `laurel.policy.divergence`, without gradient."""
+        with torch.no_grad():
+            return Compared(self._policy._predictors(packed), self._policy.head)
 
     def tensors(self) -> dict[str, Tensor]:
         """What was trainable when the snapshot was taken, by name, for checkpoints; not to be changed."""
