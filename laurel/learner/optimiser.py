@@ -1,4 +1,4 @@
-"""AdamW with warm-up, clipping by the global norm, and float32 masters of parameters that are kept in less."""
+"""AdamW with warm-up and clipping by the global norm."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch.nn.utils import get_total_norm
 
-from laurel.errors import ConfigurationError, LearnerError
+from laurel.errors import ConfigurationError
 from laurel.learner.schedule import Schedule, check_schedule, check_total_steps, schedule_factor
+from laurel.learner.weights import TrainedWeights
 
-_WEIGHTS_SAMPLED = 1 << 16
 _MOMENTS = {"first_moment": "exp_avg", "second_moment": "exp_avg_sq", "steps": "step"}
 
 
@@ -59,11 +58,8 @@ class OptimiserSettings:
         check_schedule(self.schedule, warmup_steps=self.warmup_steps)
 
 
-class Optimiser:
-    """AdamW (torch's) over named parameters.
-
-    A parameter of 16 bits has a float32 master: gradients of micro-batches add up in it, AdamW moves it, and the
-    parameter is its rounded copy. So a step that is smaller than the parameter's resolution is kept, not swallowed.
+class Optimiser(TrainedWeights):
+    """AdamW (torch's) over named parameters, or over their masters.
 
     Args:
         parameters: name to parameter, tied ones once. Nothing else is ever changed.
@@ -78,19 +74,10 @@ class Optimiser:
         *,
         total_steps: int | None = None,
     ) -> None:
-        if not parameters:
-            raise LearnerError("The policy has no trainable parameters.", hint="check what its adapter has frozen.")
+        super().__init__(parameters)
         check_total_steps(settings.schedule, warmup_steps=settings.warmup_steps, total_steps=total_steps)
         self.settings = settings
         self.total_steps = total_steps
-        self.done = 0
-        self._parameters = dict(parameters)
-        self._masters = {
-            name: parameter.detach().to(torch.float32, copy=True)
-            for name, parameter in parameters.items()
-            if parameter.element_size() < torch.float32.itemsize
-        }
-        self._trained: dict[str, torch.Tensor] = {**self._parameters, **self._masters}
         self._adam = torch.optim.AdamW(
             [
                 {"params": [t for t in self._trained.values() if t.ndim >= 2], "weight_decay": settings.weight_decay},
@@ -110,27 +97,6 @@ class Optimiser:
             settings.schedule, self.done, warmup_steps=settings.warmup_steps, total_steps=self.total_steps
         )
 
-    def clear_gradients(self) -> None:
-        """Forget all gradients and free their memory."""
-        for tensor in (*self._parameters.values(), *self._masters.values()):
-            tensor.grad = None
-
-    def gather_gradients(self) -> None:
-        """Add the 16-bit gradients of one backward pass to those of the masters; call after every backward pass."""
-        for name, master in self._masters.items():
-            gradient = self._parameters[name].grad
-            if gradient is None:
-                continue
-            self._parameters[name].grad = None
-            if master.grad is None:
-                master.grad = gradient.float()
-            else:
-                master.grad.add_(gradient)
-
-    def gradient_norm(self) -> torch.Tensor:
-        """Euclidean norm over all gradients together, a scalar on the device."""
-        return get_total_norm(self._gradients())
-
     def step(self, gradient_norm: float) -> tuple[int, int]:
         """Clip, move the weights, forget the gradients.
 
@@ -144,16 +110,14 @@ class Optimiser:
         maximum = self.settings.maximum_gradient_norm
         if maximum is not None and gradient_norm > maximum:
             torch._foreach_mul_(self._gradients(), maximum / gradient_norm)
-        before = self._sampled_weights()
+        before = self._sampled()
         for group in self._adam.param_groups:
             group["lr"] = self.learning_rate
         self._adam.step()
         self._copy_masters()
         self.done += 1
         self.clear_gradients()
-        after = self._sampled_weights()
-        changed = torch.stack([(old != new).sum() for old, new in zip(before, after, strict=True)]).sum()
-        return int(changed), sum(map(len, after))
+        return self._changed_since(before)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         """(tensors, JSON-able): moments and masters by `kind.parameter name`, and the steps done.
@@ -161,12 +125,12 @@ class Optimiser:
         The tensors are the live ones: save them before the next step. Parameters themselves are not among them
         (masters are).
         """
-        tensors = {f"master.{name}": master for name, master in self._masters.items()}
+        tensors, counters = super().state()
         for name, tensor in self._trained.items():
             for kind, key in _MOMENTS.items():
                 if tensor in self._adam.state:
                     tensors[f"{kind}.{name}"] = self._adam.state[tensor][key]
-        return tensors, {"optimiser_steps": self.done}
+        return tensors, counters
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, int]) -> None:
         """Continue as the optimiser that `state` came from; 16-bit parameters are rewritten from their masters.
@@ -174,50 +138,15 @@ class Optimiser:
         Raises:
             LearnerError: if the state belongs to other parameters; nothing is changed then.
         """
-        self._check_state(tensors)
-        for name, master in self._masters.items():
-            master.copy_(tensors[f"master.{name}"])
-        self._copy_masters()
+        stepped = {name for kind, _, name in (key.partition(".") for key in tensors) if kind == "steps"}
+        needed = {f"master.{name}" for name in self._masters} | {f"{kind}.{n}" for kind in _MOMENTS for n in stepped}
+        self._check_state(tensors, {"master", *_MOMENTS}, needed)
+        super().load_state({key: tensor for key, tensor in tensors.items() if key.startswith("master.")}, state)
         self._adam.state.clear()
-        for name, tensor in self._trained.items():
-            if f"steps.{name}" in tensors:
-                self._adam.state[tensor] = {
-                    key: tensors[f"{kind}.{name}"].to(tensor.device, torch.float32 if kind == "steps" else tensor.dtype)
-                    .clone()
-                    for kind, key in _MOMENTS.items()
-                }  # fmt: skip
-        self.done = state["optimiser_steps"]
-        self.clear_gradients()
-
-    def _check_state(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        for key, tensor in tensors.items():
-            kind, _, name = key.partition(".")
-            if name not in self._trained or kind not in {"master", *_MOMENTS}:
-                raise LearnerError(f"The saved optimiser has '{key}', the policy has not.", hint="load its own policy.")
-            shape = () if kind == "steps" else self._trained[name].shape
-            if tensor.shape != shape:
-                raise LearnerError(
-                    f"The saved '{key}' has shape {tuple(tensor.shape)}, the policy's {tuple(shape)}.",
-                    hint="load the policy that it was saved with.",
-                )
-        needed = {f"master.{name}" for name in self._masters}
-        for name in (key.partition(".")[2] for key in tensors if key.startswith("steps.")):
-            needed |= {f"{kind}.{name}" for kind in _MOMENTS}
-        if missing := sorted(needed - set(tensors)):
-            raise LearnerError(
-                f"The saved optimiser lacks {missing[0]} and {len(missing) - 1} more.",
-                hint="load the checkpoint with the precision that it was saved with.",
-            )
-
-    def _gradients(self) -> list[torch.Tensor]:
-        return [tensor.grad for tensor in self._trained.values() if tensor.grad is not None]
-
-    @torch.no_grad()
-    def _copy_masters(self) -> None:
-        for name, master in self._masters.items():
-            self._parameters[name].copy_(master)
-
-    def _sampled_weights(self) -> list[torch.Tensor]:
-        """An odd stride, so that the sample does not stay in one column of matrices whose width is a power of two."""
-        flat = [parameter.detach().reshape(-1) for parameter in self._parameters.values()]
-        return [values[:: (len(values) // _WEIGHTS_SAMPLED) | 1].clone() for values in flat]
+        for name in stepped:
+            trained = self._trained[name]
+            self._adam.state[trained] = {
+                key: tensors[f"{kind}.{name}"].to(trained.device, torch.float32 if kind == "steps" else trained.dtype)
+                .clone()
+                for kind, key in _MOMENTS.items()
+            }  # fmt: skip
