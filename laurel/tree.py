@@ -164,6 +164,8 @@ class Segment:
         support: the kept tokens, where `sampling` truncates.
         policy_version: number of optimiser steps behind the weights that drew it (None for demonstrations).
         reward: reward that arrived with this segment (an environment's, a process score), 0 if none.
+        token_rewards: [L] how `reward` is spread over the tokens, where it did not all come with the last; a penalty
+            per token is put here for credit to see, and is not recorded with the run.
         outcome: on a leaf, how the rollout ended.
         rollout_id: the name of the rollout that drew it; with the run's seed and the position it fixes every draw.
     """
@@ -179,6 +181,7 @@ class Segment:
     reward: float = 0.0
     outcome: Outcome | None = None
     rollout_id: str | None = None
+    token_rewards: FloatArray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", _frozen(self.tokens, np.int64))
@@ -199,6 +202,14 @@ class Segment:
             raise TreeError("The support needs one row per token.", hint="record the kept tokens of every draw.")
         if not np.isfinite(self.reward):
             raise TreeError(f"A segment's reward must be finite, got {self.reward}.", hint="use Failed instead.")
+        if self.token_rewards is not None:
+            object.__setattr__(self, "token_rewards", _frozen(self.token_rewards, np.float64))
+            if self.token_rewards.shape != self.tokens.shape or not np.isclose(self.token_rewards.sum(), self.reward):
+                raise TreeError(
+                    f"{self.token_rewards.shape} token rewards do not spread the reward {self.reward} over "
+                    f"{len(self.tokens)} tokens.",
+                    hint="give one number per token, which sum to the segment's reward.",
+                )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -320,18 +331,21 @@ class Tree:
         old = self.segments[segment]
         if not 0 < at < len(old):
             raise TreeError(f"Tree {self.id}: cannot cut segment {segment} of {len(old)} tokens at {at}.")
-        log_probs, support = old.sampler_log_probs, old.support
+        log_probs, support, spread = old.sampler_log_probs, old.support, old.token_rewards
+        early = 0.0 if spread is None else float(spread[:at].sum())
         halves = []
-        for part in (slice(0, at), slice(at, len(old))):
+        for part, reward in ((slice(0, at), early), (slice(at, len(old)), old.reward - early)):
             halves.append(
                 replace(
                     old,
                     tokens=old.tokens[part],
                     sampler_log_probs=None if log_probs is None else log_probs[part],
                     support=None if support is None else _cut_support(support, part),
+                    reward=reward,
+                    token_rewards=None if spread is None else spread[part],
                 )
             )
-        first = replace(halves[0], outcome=None, reward=0.0, text="")
+        first = replace(halves[0], outcome=None, text="")
         second = replace(halves[1], parent=segment)
         moved = [replace(s, parent=s.parent + (s.parent >= segment)) for s in self.segments[segment + 1 :]]
         return replace(self, segments=(*self.segments[:segment], first, second, *moved))

@@ -117,6 +117,11 @@ class Algorithm:
         return any(getattr(part, "needs_reference", False) for part in (self.objective, *self.regularisers))
 
     @property
+    def needs_divergence(self) -> bool:
+        """Whether some part of the loss reads the exact divergence from the reference, summed over the vocabulary."""
+        return any(getattr(part, "needs_divergence", False) for part in self.regularisers)
+
+    @property
     def needs_critic(self) -> bool:
         """Whether credit reads the values of a learned critic."""
         return getattr(self.credit, "needs_values", False)

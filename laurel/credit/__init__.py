@@ -17,6 +17,7 @@ from laurel.credit.rules import (
     StepStandardised,
     WholeReturn,
 )
+from laurel.credit.shaping import with_scores, with_token_rewards
 from laurel.credit.standardise import standardise_step
 from laurel.credit.temporal import Differences, temporal_differences
 from laurel.credit.turns import turn_targets
@@ -53,4 +54,6 @@ __all__ = [
     "standardised",
     "temporal_differences",
     "turn_targets",
+    "with_scores",
+    "with_token_rewards",
 ]

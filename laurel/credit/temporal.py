@@ -79,6 +79,9 @@ def temporal_differences(
         reward, value, future = after(index)
         delta[start : end - 1] = discount * values[start : end - 1] - before[start : end - 1]
         delta[end - 1] = segment.reward + reward + discount * value - before[end - 1]
+        if segment.token_rewards is not None:  # it came with the tokens, not all of it with the last
+            delta[end - 1] -= segment.reward
+            delta[start:end] += segment.token_rewards
         for token in range(end - 1, start - 1, -1):
             following[token] = future
             future = weights[token] * delta[token] + discount * carries[token] * future

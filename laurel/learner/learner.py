@@ -20,13 +20,13 @@ from laurel.learner.batching import (
     rollout_of_tokens,
     shuffled_minibatches,
 )
-from laurel.learner.measures import advantage_metrics, age_metrics, tally_sampler
+from laurel.learner.measures import advantage_metrics, age_metrics, tally_reference, tally_sampler
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.tally import Tally
 from laurel.learner.values import PREFIX, CriticLearner, CriticSettings
 from laurel.metrics import Metric, merge
 from laurel.objectives import TokenBatch
-from laurel.policy import Critic, Packed, Policy, Reference, pack
+from laurel.policy import Critic, Packed, Policy, Reference, TokenScores, pack
 from laurel.tree import FloatArray, Tree
 
 TOKENS_PER_MICROBATCH = {"cpu": 2048, "cuda": 16384}
@@ -194,11 +194,13 @@ class Learner:
             of the computation) per optimiser step; `entropy`, `policy_version_lag` per scored token; `advantage` and
             `advantage_std` over all tokens with credit; `sampler_difference`, the distance between the log-probs
             that drew a token and the learner's, and `kl_sampler`, the estimate r - 1 - log r of KL(sampler, policy),
-            both at the first pass, before any change; `greatest_log_ratio` and other maxima named `greatest_...`;
-            per update `distinct_tokens` of the batch, `computed_tokens` (those in forward passes that have a backward
-            pass, over all optimiser steps), `scored_tokens` and `microbatches`; `skipped_steps`, the fraction of
-            optimiser steps without any gradient. Where the method bounds the KL of an update, `stopped_steps`, the
-            fraction of its optimiser steps that were left out, and `greatest_kl_old`, the greatest that was measured.
+            both at the first pass, before any change; there too, where the method compares with a reference,
+            `kl/reference`, the estimate r - 1 - log r of KL(policy, reference) in nats per token; `greatest_log_ratio`
+            and other maxima named `greatest_...`; per update `distinct_tokens` of the batch, `computed_tokens` (those
+            in forward passes that have a backward pass, over all optimiser steps), `scored_tokens` and `microbatches`;
+            `skipped_steps`, the fraction of optimiser steps without any gradient. Where the method bounds the KL of an
+            update, `stopped_steps`, the fraction of its optimiser steps that were left out, and `greatest_kl_old`, the
+            greatest that was measured.
 
         Raises:
             LearnerError: if credit and trees do not fit, if tokens were drawn by other weights than the present ones
@@ -326,7 +328,8 @@ class Learner:
             if self.reference is not None:
                 if reference is None:
                     reference = torch.full_like(old, torch.nan)
-                reference[scored] = self.reference.token_scores(packed).log_probs
+                reference[scored] = self.reference.token_scores(packed, entropy=False).log_probs
+                tally_reference(tally, log_probs, reference[scored])
             tally_sampler(tally, log_probs, table.sampler_log_probs[batch.scored])
         assert old is not None
         return StartOfUpdate(old, reference)
@@ -357,8 +360,9 @@ class Learner:
     def _backward(self, batch: Microbatch, work: _Work) -> torch.Tensor:
         """Add the gradient of one micro-batch to that of the optimiser step; its part of the loss, a scalar."""
         packed = _packed(batch, self.policy.device)
-        scores = self.policy.token_scores(packed)
-        tokens = self._token_batch(batch, work, scores.log_probs, scores.entropy, packed)
+        compared = self.reference if self.algorithm.needs_divergence else None
+        scores = self.policy.token_scores(packed, reference=compared)
+        tokens = self._token_batch(batch, work, scores, packed)
         weights = _on_device(work.weights[batch.scored], scores.log_probs)
         loss, diagnostics = self.algorithm.objective(tokens)
         for regulariser in self.algorithm.regularisers:
@@ -378,9 +382,8 @@ class Learner:
             work.tally.mean(name, values, weights)
         return total.detach()
 
-    def _token_batch(
-        self, batch: Microbatch, work: _Work, log_probs: torch.Tensor, entropy: torch.Tensor, packed: Packed
-    ) -> TokenBatch:
+    def _token_batch(self, batch: Microbatch, work: _Work, scores: TokenScores, packed: Packed) -> TokenBatch:
+        log_probs = scores.log_probs
         scored = torch.from_numpy(batch.scored).to(log_probs.device)
         sampler_log_probs = work.table.sampler_log_probs[batch.scored]
         reference = None
@@ -392,15 +395,17 @@ class Learner:
             old = log_probs.detach()
             tally_sampler(work.tally, old, sampler_log_probs)
             if self.reference is not None:
-                reference = self.reference.token_scores(packed).log_probs
+                reference = self.reference.token_scores(packed, entropy=False).log_probs
+                tally_reference(work.tally, old, reference)
         return TokenBatch(
             log_probs=log_probs,
             old_log_probs=old,
             sampler_log_probs=_on_device(sampler_log_probs, log_probs),
-            entropy=entropy,
+            entropy=scores.entropy,
             advantages=_on_device(work.table.advantages[batch.scored], log_probs),
             rollout=torch.from_numpy(work.table.rollouts[batch.scored]).to(log_probs.device),
             reference_log_probs=reference,
+            reference_divergence=scores.divergence,
         )
 
     def _refuse(self, batches: list[Microbatch], losses: list[float], work: _Work) -> None:

@@ -10,6 +10,7 @@ import torch
 from laurel.algorithms import Credit
 from laurel.learner.tally import Tally
 from laurel.metrics import GREATEST, Metric
+from laurel.objectives import k3
 from laurel.tree import Float32Array, FloatArray
 
 
@@ -33,6 +34,15 @@ def age_metrics(policy_versions: FloatArray, version: int) -> dict[str, Metric]:
         "policy_version_lag": Metric(float(lag.sum()), float(len(lag))),
         GREATEST + "policy_version_lag": Metric(float(lag.max()), 1.0),
     }
+
+
+def tally_reference(tally: Tally, log_probs: torch.Tensor, reference_log_probs: torch.Tensor) -> None:
+    """`kl/reference` = r - 1 - log r, r = ref / policy: unbiased for KL(policy, reference), in nats per token.
+
+    Args:
+        log_probs, reference_log_probs: [N] of tokens that the policy drew, before this update changed it.
+    """
+    tally.mean("kl/reference", k3(log_probs, reference_log_probs))
 
 
 def tally_sampler(tally: Tally, log_probs: torch.Tensor, sampler_log_probs: Float32Array) -> None:

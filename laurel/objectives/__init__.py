@@ -2,6 +2,8 @@
 
 from laurel.objectives.batch import TokenBatch, TokenLoss
 from laurel.objectives.clipped import ClippedRatio, clipped
+from laurel.objectives.control import Control, DualAscent, Proportional
+from laurel.objectives.penalties import Budget, KLReward, Penalty
 from laurel.objectives.policy_gradient import (
     NegativeLogLikelihood,
     PolicyGradient,
@@ -31,17 +33,23 @@ from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
 from laurel.objectives.weighted import SamplerCorrection, WeightedPolicyGradient, capped_weight
 
 __all__ = [
+    "Budget",
     "ClippedRatio",
     "ConstantLength",
+    "Control",
     "Desirability",
     "DirectPreference",
+    "DualAscent",
     "EntropyBonus",
     "IdentityPreference",
     "KLPenalty",
+    "KLReward",
     "NegativeLogLikelihood",
     "OddsRatio",
+    "Penalty",
     "PolicyGradient",
     "PromptMean",
+    "Proportional",
     "Reduction",
     "RolloutBatch",
     "RolloutLoss",

@@ -21,7 +21,9 @@ class TokenBatch:
         advantages: the credit.
         rollout: index of the rollout (leaf) that the token belongs to, unique within the step; for a token that
             several rollouts share, the first of them.
-        reference_log_probs: under the named reference, or None when no regulariser asks for it.
+        reference_log_probs: under the named reference, or None when nothing asks for it.
+        reference_divergence: KL(policy, reference) of the distribution at the token, summed over the vocabulary, in
+            nats, with gradient; None when nothing asks for it.
     """
 
     log_probs: torch.Tensor
@@ -31,6 +33,7 @@ class TokenBatch:
     advantages: torch.Tensor
     rollout: torch.Tensor
     reference_log_probs: torch.Tensor | None = None
+    reference_divergence: torch.Tensor | None = None
 
 
 class TokenLoss(Protocol):

@@ -8,6 +8,8 @@ import torch
 
 from laurel.errors import ConfigurationError
 from laurel.objectives.batch import TokenBatch
+from laurel.objectives.control import Control
+from laurel.objectives.penalties import check_coefficient
 
 
 def k1(log_probs: torch.Tensor, reference_log_probs: torch.Tensor) -> torch.Tensor:
@@ -33,48 +35,65 @@ def k3(log_probs: torch.Tensor, reference_log_probs: torch.Tensor) -> torch.Tens
 
 
 ESTIMATORS = {"k2": k2, "k3": k3}
+LOSS_ESTIMATORS = (*ESTIMATORS, "exact")
 
 
 @dataclass(frozen=True)
 class KLPenalty:
-    """coefficient * KL(policy, reference), estimated from the drawn token, in the loss.
+    """coefficient * KL(policy, reference) at the states of a rollout, in the loss.
 
-    Over the tokens t of a rollout: sum_t k(log pi(a_t|s_t), log ref(a_t|s_t)). The states s_t are taken as given: the
-    gradient holds each next-token distribution near the reference's and ignores that a token also decides where the
-    rollout goes next. That other part of the whole sequence's gradient is left out.
+    Over the tokens t of a rollout: sum_t k(log pi(a_t|s_t), log ref(a_t|s_t)), or the sum over the vocabulary at s_t.
+    The states s_t are taken as given: the gradient holds each next-token distribution near the reference's and ignores
+    that a token also decides where the rollout goes next. That other part of the whole sequence's gradient is left
+    out, so where answers have several tokens the optimum is not that of E[R] - beta KL; `KLReward` has it.
+
+    | estimator | value              | expected gradient at a state                             |
+    |-----------|--------------------|----------------------------------------------------------|
+    | k1        | unbiased           | 0, whatever the reference is: refused                    |
+    | k2        | biased, 3rd order  | that of KL(pi, ref)                                      |
+    | k3        | unbiased           | that of KL(ref, pi), the other divergence                |
+    | exact     | exact              | that of KL(pi, ref), without the noise of the drawn token |
 
     Attributes:
-        coefficient: beta >= 0.
-        estimator: "k3" (GRPO's: gradient of KL(ref, pi) at each state) or "k2" (gradient of KL(pi, ref)). "k1" is
-            refused: inside a loss its expected gradient is zero.
+        coefficient: beta >= 0; at the start, where it is controlled.
+        estimator: "k3" (GRPO's), "k2" or "exact", which costs a pass of the reference per optimiser step and the
+            logits of both once more.
+        control: how the coefficient follows the measured KL; None: it stays.
 
-    Diagnostics: `kl/reference`, the k3 estimate in nats per token, whatever is minimised.
     Source: Schulman, "Approximating KL divergence" (2020); GRPO, arXiv 2402.03300, equation 4.
     """
 
     coefficient: float
     estimator: str = "k3"
+    control: Control | None = None
 
+    name = "kl"
     needs_reference = True
 
     def __post_init__(self) -> None:
-        if not self.coefficient >= 0:
-            raise ConfigurationError(f"The KL coefficient must not be negative, got {self.coefficient!r}.")
+        check_coefficient(self.coefficient)
         if self.estimator == "k1":
             raise ConfigurationError(
-                "The estimator k1 has no effect inside a loss: its expected gradient is zero.",
-                hint="use 'k2' (gradient of KL(policy, reference)) or 'k3' (GRPO's).",
+                "The KL estimator k1 has no effect inside a loss: its expected gradient is zero.",
+                hint="use 'k2' (gradient of KL(policy, reference)), 'k3' (GRPO's) or 'exact'; k1 belongs in the "
+                "reward.",
             )
-        if self.estimator not in ESTIMATORS:
-            raise ConfigurationError(f"Unknown KL estimator {self.estimator!r}.", hint="use 'k2' or 'k3'.")
+        if self.estimator not in LOSS_ESTIMATORS:
+            raise ConfigurationError(f"Unknown KL estimator {self.estimator!r}.", hint="use 'k2', 'k3' or 'exact'.")
+
+    @property
+    def needs_divergence(self) -> bool:
+        """Whether it reads the sum over the vocabulary."""
+        return self.estimator == "exact"
 
     def __call__(self, batch: TokenBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        if batch.reference_log_probs is None:
+        if self.estimator == "exact" and batch.reference_divergence is not None:
+            return self.coefficient * batch.reference_divergence, {}
+        if self.estimator == "exact" or batch.reference_log_probs is None:
             raise ConfigurationError(
                 "A KL penalty needs a reference policy, and there is none.", hint="name one, or set kl to 0."
             )
-        loss = self.coefficient * ESTIMATORS[self.estimator](batch.log_probs, batch.reference_log_probs)
-        return loss, {"kl/reference": k3(batch.log_probs.detach(), batch.reference_log_probs)}
+        return self.coefficient * ESTIMATORS[self.estimator](batch.log_probs, batch.reference_log_probs), {}
 
 
 @dataclass(frozen=True)

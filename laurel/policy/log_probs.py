@@ -100,22 +100,23 @@ def log_probs_and_entropy(
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class Chunk:
     """Rows `rows` and the tokens `tokens` that are read from them."""
 
     rows: slice
     tokens: slice
 
 
-def _chunks(rows: Rows, vocabulary: int, chunk_elements: int) -> Iterator[_Chunk]:
+def chunks(rows: Rows, vocabulary: int, chunk_elements: int) -> Iterator[Chunk]:
+    """All rows in order, in chunks of at most `chunk_elements` logits (at least one row each)."""
     count = len(rows.offsets) - 1
     size = max(1, chunk_elements // vocabulary)
     for start in range(0, count, size):
         stop = min(start + size, count)
-        yield _Chunk(slice(start, stop), slice(int(rows.offsets[start]), int(rows.offsets[stop])))
+        yield Chunk(slice(start, stop), slice(int(rows.offsets[start]), int(rows.offsets[stop])))
 
 
-def _dropped(rows: Rows, chunk: _Chunk, vocabulary: int) -> Tensor | None:
+def _dropped(rows: Rows, chunk: Chunk, vocabulary: int) -> Tensor | None:
     """[C, V] which logits truncation removed, or None."""
     if rows.kept is None:
         return None
@@ -128,7 +129,7 @@ def _dropped(rows: Rows, chunk: _Chunk, vocabulary: int) -> Tensor | None:
     return dropped
 
 
-def _tempered(hidden: Tensor, head: Head, rows: Rows, chunk: _Chunk) -> tuple[Tensor, Tensor, Tensor | None]:
+def tempered(hidden: Tensor, head: Head, rows: Rows, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor | None]:
     """Logits over temperature of one chunk with minus infinity where dropped, the capped logits' slope, the dropped."""
     logits = head.logits(hidden[chunk.rows])
     temperatures = rows.temperatures[chunk.rows].to(logits.dtype).unsqueeze(1)
@@ -158,7 +159,7 @@ class _ChunkedScores(torch.autograd.Function):
         log_normaliser = hidden.new_empty(len(hidden), dtype=precise)
         entropy = torch.full_like(log_normaliser, torch.nan)
         log_probs = hidden.new_empty(len(rows.token), dtype=precise)
-        for chunk in _chunks(rows, len(weight), chunk_elements):
+        for chunk in chunks(rows, len(weight), chunk_elements):
             _score(hidden, head, rows, chunk, log_probs, log_normaliser, entropy if with_entropy else None)
         ctx.save_for_backward(hidden, weight, bias, log_normaliser, entropy)
         ctx.head, ctx.rows, ctx.with_entropy, ctx.chunk_elements = head, rows, with_entropy, chunk_elements
@@ -173,7 +174,7 @@ class _ChunkedScores(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=log_normaliser.dtype) if needs[1] else None
         grad_bias = torch.zeros_like(bias, dtype=log_normaliser.dtype) if bias is not None and needs[2] else None
         grad: Tensor | None = None
-        for chunk in _chunks(rows, len(weight), ctx.chunk_elements):
+        for chunk in chunks(rows, len(weight), ctx.chunk_elements):
             del grad  # or the last chunk's would live through the next one's peak
             grad = _logit_gradient(ctx, chunk, grad_log_probs, grad_entropy, hidden, log_normaliser, entropy)
             grad = grad.to(hidden.dtype)
@@ -194,13 +195,13 @@ def _score(
     hidden: Tensor,
     head: Head,
     rows: Rows,
-    chunk: _Chunk,
+    chunk: Chunk,
     log_probs: Tensor,
     log_normaliser: Tensor,
     entropy: Tensor | None,
 ) -> None:
     """Fill in the results of one chunk; a function of its own so that its logits are gone before the next chunk's."""
-    logits, _, dropped = _tempered(hidden, head, rows, chunk)
+    logits, _, dropped = tempered(hidden, head, rows, chunk)
     normaliser = torch.logsumexp(logits, 1)
     log_normaliser[chunk.rows] = normaliser
     own_row = rows.row[chunk.tokens] - chunk.rows.start
@@ -214,7 +215,7 @@ def _score(
 
 def _logit_gradient(
     ctx: Any,
-    chunk: _Chunk,
+    chunk: Chunk,
     grad_log_probs: Tensor,
     grad_entropy: Tensor,
     hidden: Tensor,
@@ -226,7 +227,7 @@ def _logit_gradient(
     dz_v = [v is a token] g_n - p_v (g + e (log p_v + entropy)),   then the slope of temperature, cap and scale.
     """
     rows = ctx.rows
-    logits, slope, dropped = _tempered(hidden, ctx.head, rows, chunk)
+    logits, slope, dropped = tempered(hidden, ctx.head, rows, chunk)
     log_p = logits.sub_(log_normaliser[chunk.rows].unsqueeze(1))
     own_row = rows.row[chunk.tokens] - chunk.rows.start
     token_gradient = grad_log_probs[chunk.tokens]

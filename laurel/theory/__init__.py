@@ -7,6 +7,7 @@ from laurel.theory.audit import (
     compare,
     gradient_distribution,
 )
+from laurel.theory.constrained import penalised, regularised_gradient, token_divergences
 from laurel.theory.designs import Experience, forking, groups
 from laurel.theory.evaluation import (
     batch_monte_carlo,
@@ -29,7 +30,7 @@ from laurel.theory.exact import (
 )
 from laurel.theory.examples import example_dialogue, example_logits, example_world
 from laurel.theory.random_trees import random_tree
-from laurel.theory.states import token_values
+from laurel.theory.states import token_histories, token_values
 from laurel.theory.world import Path, Reply, World, group_tree, path_segments, single_turn
 
 __all__ = [
@@ -61,10 +62,14 @@ __all__ = [
     "path_returns",
     "path_segments",
     "path_values",
+    "penalised",
     "random_tree",
+    "regularised_gradient",
     "return_gradient",
     "score_function_gradient",
     "single_turn",
     "soft_bellman_policy",
+    "token_divergences",
+    "token_histories",
     "token_values",
 ]

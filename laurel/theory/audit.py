@@ -98,6 +98,10 @@ def gradient_distribution(
     log_probs = table[state, token].requires_grad_()
     entropies = -(table.exp() * table).sum(-1)
     entropy = entropies[state].requires_grad_()
+    other = None if reference is None else torch.log_softmax(reference.detach(), dim=-1)
+    difference = torch.zeros_like(table) if other is None else table - other
+    divergences = (table.exp() * difference).sum(-1)
+    divergence = divergences[state].requires_grad_()
     batch = TokenBatch(
         log_probs=log_probs,
         old_log_probs=torch.log_softmax(old.detach(), dim=-1)[state, token],
@@ -105,17 +109,21 @@ def gradient_distribution(
         entropy=entropy,
         advantages=torch.tensor(tokens.advantages, dtype=torch.float64),
         rollout=torch.tensor(tokens.rollouts),
-        reference_log_probs=None if reference is None else torch.log_softmax(reference.detach(), dim=-1)[state, token],
+        reference_log_probs=None if other is None else other[state, token],
+        reference_divergence=None if other is None else divergence,
     )
     total = torch.zeros((), dtype=torch.float64)
     for loss in losses:
         total = total - (torch.tensor(tokens.weights, dtype=torch.float64) * loss(batch)[0]).sum()
-    by_log_prob, by_entropy = torch.autograd.grad(
-        total, (log_probs, entropy), allow_unused=True, materialize_grads=True
+    by_log_prob, by_entropy, by_divergence = torch.autograd.grad(
+        total, (log_probs, entropy, divergence), allow_unused=True, materialize_grads=True
     )
     score = torch.nn.functional.one_hot(token, logits.shape[1]) - table.exp()[state]
     entropy_score = -(table.exp() * (table + entropies[:, None]))[state]
-    per_token = by_log_prob[:, None] * score + by_entropy[:, None] * entropy_score
+    divergence_score = (table.exp() * (difference - divergences[:, None]))[state]
+    per_token = (
+        by_log_prob[:, None] * score + by_entropy[:, None] * entropy_score + by_divergence[:, None] * divergence_score
+    )
     cells = torch.tensor(tokens.experiences) * logits.shape[0] + state
     gradients = torch.zeros(len(experiences) * logits.shape[0], logits.shape[1], dtype=torch.float64)
     gradients.index_add_(0, cells, per_token)
@@ -146,7 +154,7 @@ def audit(
     samples: int = 2,
     behaviour: torch.Tensor | None = None,
 ) -> Audit:
-    """Bias, variance and cosine of an algorithm's gradient of the return; its regularisers are left out.
+    """Bias, variance and cosine of an algorithm's gradient of the return; regularisers and penalties are left out.
 
     Neither is its source's discarding of groups without signal: for one prompt that divides the expected gradient by
     the chance of a signal, and among prompts it weighs the hard and the easy ones more. A critic, where

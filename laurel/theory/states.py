@@ -10,16 +10,26 @@ from laurel.theory.world import History
 from laurel.tree import FloatArray, Tree
 
 
+def token_histories(tree: Tree) -> list[History]:
+    """The history before each token of a tree of an enumerable world, T of them; segment 0 is the whole prompt."""
+    before: list[History] = []
+    after: dict[int, History] = {-1: ()}
+    for token, parent in enumerate(tree.flat.parent.tolist()):
+        before.append(after[parent])
+        in_prompt = tree.flat.segment[token] == 0
+        after[token] = () if in_prompt else (*after[parent], int(tree.flat.tokens[token]))
+    return before
+
+
 def token_values(tree: Tree, values: Mapping[History, float]) -> FloatArray:
     """The value after each token of a tree of an enumerable world, [T]; NaN after which no decision is known.
 
     The NaN are meant: what must not be read cannot go unnoticed when it is. Segment 0 must be the whole prompt.
     """
     after = np.full(len(tree.flat), np.nan)
-    histories: dict[int, History] = {-1: ()}
-    for token, parent in enumerate(tree.flat.parent.tolist()):
+    for token, before in enumerate(token_histories(tree)):
         in_prompt = tree.flat.segment[token] == 0
-        histories[token] = () if in_prompt else (*histories[parent], int(tree.flat.tokens[token]))
         if not in_prompt or token == tree.flat.ends[0] - 1:
-            after[token] = values.get(histories[token], np.nan)
+            history = () if in_prompt else (*before, int(tree.flat.tokens[token]))
+            after[token] = values.get(history, np.nan)
     return after

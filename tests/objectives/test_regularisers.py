@@ -1,5 +1,7 @@
 """KL estimators: value and gradient, summed over the whole vocabulary. Entropy."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -70,8 +72,18 @@ def test_penalty_hand_computed():
     assert loss.tolist() == [0.0, 0.25]
     loss, seen = KLPenalty(0.5, "k3")(tokens)
     assert loss.tolist() == pytest.approx([0.0, 0.5 * (2.718281828459045 - 2)])
-    assert seen["kl/reference"].tolist() == pytest.approx([0.0, 0.718281828459045])
-    assert not seen["kl/reference"].requires_grad
+    assert seen == {}
+
+
+def test_the_exact_penalty_is_the_divergence_times_its_coefficient():
+    tokens = batch(torch.tensor([-1.0, -1.0], dtype=torch.float64))
+    divergence = torch.tensor([0.3, 0.0], dtype=torch.float64, requires_grad=True)
+    loss, _ = KLPenalty(0.5, "exact")(replace(tokens, reference_divergence=divergence))
+    assert loss.tolist() == [0.15, 0.0]
+    assert torch.autograd.grad(loss.sum(), divergence)[0].tolist() == [0.5, 0.5]
+    with pytest.raises(ConfigurationError, match="reference"):
+        KLPenalty(0.5, "exact")(tokens)
+    assert KLPenalty(0.5, "exact").needs_divergence and not KLPenalty(0.5, "k2").needs_divergence
 
 
 def test_k1_is_refused_in_a_loss():
