@@ -45,7 +45,8 @@ class GradingSettings:
             `breakpoint()` works inside of a reward.
         failure_fraction: the run stops when more than this part of a step's rollouts failed, in sampling or grading,
             beyond the first two.
-        failures_in_a_row: the run stops when this many rollouts in a row failed, over the steps.
+        failures_in_a_row: the run stops when this many rollouts in a row failed, over the steps. Truncated ones that
+            `truncated_reward` settles without asking the reward say nothing of it: they are passed over.
         truncated_reward: what a rollout that was cut off scores. "grade": what the reward says of the text there is,
             as for any other; "zero": 0 without asking; "leave_out": a failure outside of the budget, so that it enters
             no baseline and no gradient (overlong filtering).
@@ -165,6 +166,7 @@ class Grader:
         results: dict[tuple[int, int], Result] = {}
         jobs: list[Job] = []
         failures: dict[str, str] = {}
+        unasked: set[str] = set()
         total = 0
         for index, tree in enumerate(trees):
             for rollout in tree.rollouts:
@@ -178,10 +180,11 @@ class Grader:
                         jobs.append(Job(index, rollout, _task_of(tree, tasks)))
                     else:
                         results[index, rollout.leaf] = settled
+                        unasked.add(rollout.id)
         graded, retries = self._run(jobs, failures, total)
         for job, result in zip(jobs, graded, strict=True):
             results[job.tree, job.rollout.leaf] = result
-        self._count_in_a_row(trees, failures)
+        self._count_in_a_row([r.id for tree in trees for r in tree.rollouts if r.id not in unasked], failures)
         return _with_results(trees, results), _metrics(graded, retries)
 
     def _without_grading(self, outcome: Outcome) -> Result | None:
@@ -217,12 +220,11 @@ class Grader:
                 failures, f"of {total} in this step (the budget is {self.settings.failure_fraction:.0%})"
             )
 
-    def _count_in_a_row(self, trees: Sequence[Tree], failures: Mapping[str, str]) -> None:
-        for tree in trees:
-            for rollout in tree.rollouts:
-                self._in_a_row = self._in_a_row + 1 if rollout.id in failures else 0
-                if self._in_a_row >= self.settings.failures_in_a_row:
-                    raise _budget_error(failures, f"in this step, and {self._in_a_row} in a row over the steps")
+    def _count_in_a_row(self, rollouts: Sequence[str], failures: Mapping[str, str]) -> None:
+        for rollout in rollouts:
+            self._in_a_row = self._in_a_row + 1 if rollout in failures else 0
+            if self._in_a_row >= self.settings.failures_in_a_row:
+                raise _budget_error(failures, f"in this step, and {self._in_a_row} in a row over the steps")
 
 
 def _ended(rollout: Rollout) -> Outcome:

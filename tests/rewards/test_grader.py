@@ -235,6 +235,19 @@ def test_a_success_ends_the_row():
             grader.grade([rollout_tree("s", "t", texts)], {"t": Task("t", "q")})
 
 
+@pytest.mark.parametrize("choice", ["leave_out", "zero"])
+def test_what_the_reward_was_not_asked_about_neither_ends_nor_lengthens_the_row(choice):
+    settings = GradingSettings(workers=0, failures_in_a_row=3, truncated_reward=choice)
+    cut = rollout_tree("cut", "t", ["nan"] * 5, Ending.TRUNCATED)
+    broken = rollout_tree("s", "t", ["nan"])
+    task = {"t": Task("t", "q")}
+    with Grader(made.by_order, settings) as grader:
+        grader.grade([broken, cut, broken], task)
+        assert grader.state() == {"failures_in_a_row": 2}
+        with pytest.raises(RewardError, match="3 in a row"):
+            grader.grade([cut, broken], task)
+
+
 def test_failures_in_sampling_spend_the_budget_too():
     trees = [rollout_tree("s", "t", ["x"] * 8, Ending.FAILED, Failed("sandbox is gone"))]
     with Grader(exact_match()) as grader, pytest.raises(RewardError, match="sandbox is gone"):
