@@ -1,5 +1,13 @@
 """Credit: pure functions from graded trees to per-token advantages. numpy only."""
 
+from laurel.credit.continuations import (
+    MonteCarloValues,
+    Place,
+    continuation_name,
+    continued,
+    cut,
+    is_continuation,
+)
 from laurel.credit.credit import Credit, CreditRule
 from laurel.credit.critic import CriticRule, GeneralisedAdvantage, TurnAdvantage, VTrace
 from laurel.credit.fans import branch_advantages, rollout_shares, segment_values
@@ -31,7 +39,9 @@ __all__ = [
     "GeneralisedAdvantage",
     "GreedyBaseline",
     "LeaveOneOut",
+    "MonteCarloValues",
     "OverlongPenalty",
+    "Place",
     "Preferred",
     "Returns",
     "RewardToGo",
@@ -44,6 +54,10 @@ __all__ = [
     "VTrace",
     "WholeReturn",
     "branch_advantages",
+    "continuation_name",
+    "continued",
+    "cut",
+    "is_continuation",
     "leave_one_out",
     "policy_lengths",
     "retrace",

@@ -91,7 +91,9 @@ class Environment(Protocol):
     """
 
     def start(self, task: Task, rollout_id: str) -> Episode:
-        """A new episode."""
+        """A new episode. To see what a state is worth, a rollout is played again: the same id may start many episodes,
+        also at the same time.
+        """
         ...
 
 

@@ -13,10 +13,11 @@ from laurel.policy import Policy
 from laurel.rollout.cache import PrefixBlock, PrefixGroup, RowCache
 from laurel.rollout.distribution import Drawn, draw
 from laurel.rollout.draws import uniforms
-from laurel.rollout.plans import DecodePlan, ExtendPlan, Places, RowAttention, prompt_plan
+from laurel.rollout.paths import PathPlan, path_plan, path_row
+from laurel.rollout.plans import DecodePlan, ExtendPlan, Places, PromptPlan, RowAttention, prompt_plan
 from laurel.rollout.rows import Rows
 from laurel.rollout.static import StaticStep
-from laurel.tree import Float32Array, IntArray, Sampling
+from laurel.tree import Float32Array, IntArray, Sampling, Tree
 
 # A prefix up to this long is copied into its rows: one attention over rows is then cheaper than two. Measured on the
 # CPU (4 layers, 4 heads of 64, 64 to 128 rows): copying saves 8 % at 12 tokens while rows come and go, and loses at 30.
@@ -71,13 +72,27 @@ class Engine:
         tokens = self._tensor(np.concatenate(prompts))
         positions = self._tensor(np.concatenate([np.arange(length) for length in lengths]))
         hidden = self.policy.hidden_states(tokens, positions, plan)
-        logits = self.policy.logits(hidden[self._tensor(np.cumsum(lengths) - 1)])
+        return self._kept(plan, homes, hidden[self._tensor(np.cumsum(lengths) - 1)])
+
+    def compute_paths(self, paths: Sequence[tuple[Tree, int]]) -> list[Prompted]:
+        """One packed forward pass over the paths to the ends of some segments; what they share is computed once."""
+        row = path_row(paths)
+        plan, homes = path_plan(row, self.policy.device)
+        tokens, positions = self._tensor(row.tokens), self._tensor(row.positions)
+        hidden = self.policy.hidden_states(tokens, positions, plan)
+        return self._kept(plan, homes, hidden[self._tensor(np.array([path[-1] for path in row.paths]))])
+
+    def _kept(
+        self, plan: PromptPlan | PathPlan, homes: Sequence[tuple[int, int]], hidden: torch.Tensor
+    ) -> list[Prompted]:
+        """What a plan has put in its blocks; `hidden` [N, D] are the states of the last tokens."""
+        logits = self.policy.logits(hidden)
         first = self._made
         self._made += len(plan.blocks)
         self.blocks.update({first + index: block for index, block in enumerate(plan.blocks)})
         prompted = [
-            Prompted(first + block, node, len(prompt), logits[index])
-            for index, ((block, node), prompt) in enumerate(zip(homes, prompts, strict=True))
+            Prompted(first + block, node, int(plan.blocks[block].lengths[node]), logits[index])
+            for index, (block, node) in enumerate(homes)
         ]
         for each in prompted:
             self._homes.setdefault(each.block, []).append(each)

@@ -1,16 +1,18 @@
-"""What the sampler asks environments: to start an episode, and to answer a turn."""
+"""What the sampler asks environments: to start an episode, to answer a turn, to play some turns again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
 
+from laurel.credit import continued
 from laurel.environments import Environment, Episode, Turn, runs_in_process
 from laurel.errors import EnvironmentFault
 from laurel.rollout.answering import Answering, Call, Unanswered
 from laurel.rollout.limits import Job
 from laurel.rollout.records import Record
 from laurel.tasks.task import Prompt, Task
+from laurel.tree import Source, Tree
 
 
 def start_episodes(jobs: Sequence[Job], records: Sequence[Sequence[Record]], answering: Answering) -> list[Prompt]:
@@ -33,6 +35,35 @@ def start_episodes(jobs: Sequence[Job], records: Sequence[Sequence[Record]], ans
             continue
         record.episode = episode
     return [shared.get(job.tree_id, job.task.prompt) for job in jobs]
+
+
+def replay_episodes(
+    branched: Sequence[tuple[Job, Tree, Sequence[tuple[int, Sequence[Record]]]]], answering: Answering
+) -> None:
+    """Bring an episode of its own to the state that each record goes on from; one that does not get there fails.
+
+    Args:
+        branched: for each job, its tree, and the records that continue the ends of some of its segments.
+    """
+    calls: list[Call[Episode]] = []
+    asking: list[Record] = []
+    for job, tree, continued_ends in branched:
+        if job.environment is None:
+            continue
+        for end, records in continued_ends:
+            turns, rollout = _turns_before(tree, end), tree.segments[end].rollout_id
+            for record in records:
+                record.direct = runs_in_process(job.environment)
+                name = record.id if rollout is None else continued(rollout)
+                replay = partial(_replay, job.environment, job.task, name, turns)
+                calls.append(Call(record.id, "playing the episode again", replay, record.direct))
+                asking.append(record)
+    answers = answering.ask(calls)
+    for record, episode in zip(asking, answers, strict=True):
+        if isinstance(episode, Unanswered):
+            record.fail(episode.reason, "time" if episode.late else "environment")
+        else:
+            record.episode = episode
 
 
 def respond_call(record: Record, text: str) -> Call[Turn]:
@@ -61,3 +92,29 @@ def _respond(episode: Episode, text: str) -> Turn:
     if not isinstance(turn, Turn):
         raise EnvironmentFault(f"it answered {turn!r}.", hint="answer with a laurel.environments.Turn.")
     return turn
+
+
+def _turns_before(tree: Tree, end: int) -> list[tuple[str, str]]:
+    """What was said and what was answered, up to the end of a segment."""
+    turns: list[tuple[str, str]] = []
+    said = ""
+    for segment in (tree.segments[index] for index in tree.path(end)):
+        if segment.source is Source.POLICY:
+            said += segment.text
+        elif segment.source is Source.ENVIRONMENT:
+            turns.append((said, segment.text))
+            said = ""
+    return turns
+
+
+def _replay(environment: Environment, task: Task, rollout_id: str, turns: Sequence[tuple[str, str]]) -> Episode:
+    episode = environment.start(task, rollout_id)
+    for number, (said, answered) in enumerate(turns, start=1):
+        observation = _respond(episode, said).observation
+        if observation != answered:
+            raise EnvironmentFault(
+                f"turn {number} of rollout {rollout_id} was answered with {observation!r} when it was played again, "
+                f"and with {answered!r} before.",
+                hint="let everything follow from the task, the rollout's id and the policy's texts, or do not branch.",
+            )
+    return episode

@@ -207,24 +207,31 @@ def causal_attention(call: LayerCall, query: torch.Tensor, key: torch.Tensor, va
 
 def prompt_plan(lengths: IntArray, device: torch.device) -> tuple[PromptPlan, list[tuple[int, int]]]:
     """A plan for prompts of these lengths, packed in this order, and the (block, node) where each is kept."""
-    order = np.argsort(lengths, kind="stable")
     starts = np.cumsum(lengths) - lengths
-    homes: list[tuple[int, int]] = [(0, 0)] * len(lengths)
-    blocks: list[PrefixBlock] = []
-    padded: list[torch.Tensor] = []
+    rows = [np.arange(start, start + length) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)]
+    blocks, indices, homes = padded_blocks(rows)
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for members in _similar(order, lengths):
-        width = int(lengths[members].max())
-        places = np.arange(width)
-        real = places[None, :] < lengths[members][:, None]
-        index = np.where(real, starts[members][:, None] + places, 0)
-        cells = np.flatnonzero(real)
-        for node, prompt in enumerate(members.tolist()):
-            homes[prompt] = (len(blocks), node)
-        blocks.append(PrefixBlock(lengths[members]))
-        padded.append(torch.from_numpy(index).to(device))
+    for block, index in zip(blocks, indices, strict=True):
+        cells = np.flatnonzero(np.arange(index.shape[1]) < block.lengths[:, None])
         kept.append((torch.from_numpy(cells).to(device), torch.from_numpy(index.ravel()[cells]).to(device)))
-    return PromptPlan(blocks, padded, kept), homes
+    return PromptPlan(blocks, [torch.from_numpy(index).to(device) for index in indices], kept), homes
+
+
+def padded_blocks(rows: Sequence[IntArray]) -> tuple[list[PrefixBlock], list[IntArray], list[tuple[int, int]]]:
+    """Put rows of similar length together: their blocks, the index of each cell [N, P] (0 past a row's end), and the
+    (block, node) where each row is kept."""
+    lengths = np.array([len(row) for row in rows])
+    homes: list[tuple[int, int]] = [(0, 0)] * len(rows)
+    blocks: list[PrefixBlock] = []
+    indices: list[IntArray] = []
+    for members in _similar(np.argsort(lengths, kind="stable"), lengths):
+        index = np.zeros((len(members), int(lengths[members].max())), np.int64)
+        for node, row in enumerate(members.tolist()):
+            index[node, : lengths[row]] = rows[row]
+            homes[row] = (len(blocks), node)
+        blocks.append(PrefixBlock(lengths[members]))
+        indices.append(index)
+    return blocks, indices, homes
 
 
 def _similar(order: IntArray, lengths: IntArray) -> list[IntArray]:

@@ -130,9 +130,12 @@ def drawn_segment(
     )
 
 
-def grow(id: str, task_id: str, trunk: Sequence[Segment], at: int, records: Sequence[Record], marker: int) -> Tree:
-    """A tree with the records' segments added as children of segment `at` of the trunk."""
+def grow(
+    id: str, task_id: str, trunk: Sequence[Segment], added: Sequence[tuple[int, Sequence[Record]]], marker: int
+) -> Tree:
+    """A tree with the records' segments added as children of segments of the trunk, given by number."""
     segments = list(trunk)
-    for record in records:
-        segments += record.chain(at, len(segments), marker)
+    for at, records in added:
+        for record in records:
+            segments += record.chain(at, len(segments), marker)
     return Tree.build(id, task_id, segments)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import groupby
 
 import numpy as np
 import torch
 
+from laurel.credit import Place, continuation_name, cut
 from laurel.errors import PolicyError, SamplingError
 from laurel.policy import Policy
 from laurel.rollout.answering import Answering
 from laurel.rollout.draws import rollout_key
 from laurel.rollout.engine import COPIED_PREFIX_TOKENS
-from laurel.rollout.episodes import start_episodes
+from laurel.rollout.episodes import replay_episodes, start_episodes
 from laurel.rollout.limits import Job, Limits
 from laurel.rollout.records import Record, grow, with_supports
 from laurel.rollout.scheduler import Scheduler, Trunk
@@ -101,44 +103,90 @@ class LocalSampler:
         ]
         self._run(trunks, [record for own in records for record in own], policy_version, answering)
         return [
-            grow(job.tree_id, job.task.id, [trunk.segment], 0, own, self._marker)
+            grow(job.tree_id, job.task.id, [trunk.segment], [(0, own)], self._marker)
             for job, trunk, own in zip(jobs, trunks, records, strict=True)
         ]
 
-    @torch.inference_mode()
     def branch(self, tree: Tree, segment: int, at: int | None = None, *, samples: int, policy_version: int) -> Tree:
-        """The tree with `samples` new continuations of one place, drawn from the policy as it is now.
+        """`branch_all` at one place of one tree: after `at` tokens of a segment; None: after all of them."""
+        place = Place(segment, len(tree.segments[segment]) if at is None else at)
+        return self.branch_all([tree], [[place]], samples=samples, policy_version=policy_version)[0]
 
-        The path up to that place is computed once. A continuation is one turn: it draws what is left of the turn's
-        budget and is not answered by an environment. Rollouts are named after the place,
-        `f"{rollout id}@{position}.{sample}"`, so that branching again elsewhere gives independent draws.
+    @torch.inference_mode()
+    def branch_all(
+        self,
+        trees: Sequence[Tree],
+        places: Sequence[Sequence[Place]],
+        *,
+        samples: int,
+        policy_version: int,
+        jobs: Sequence[Job] | None = None,
+    ) -> list[Tree]:
+        """The trees with `samples` new continuations of each place, drawn from the policy as it is now, as one batch.
+
+        What the paths up to the places of a tree share is computed once. A continuation draws what is left of its
+        turn's budget. Rollouts are named after the place, `f"{rollout id}@{position}.{sample}"`, so that branching
+        elsewhere, or together with other trees, gives the same draws.
+
+        Where the tree's job has an environment, each continuation gets an episode of its own: it is started with the
+        id of the rollout that is continued, hears the turns before the place again, and must answer them as before.
 
         Args:
-            tree: where to branch.
-            segment: the segment to continue; it is split in two where it is cut in the middle.
-            at: number of its tokens to keep; None: all of them.
-            samples: number of continuations.
+            trees: where to branch.
+            places: for each tree; segments are split in two where they are cut in the middle.
+            samples: number of continuations of each place.
             policy_version: as in `collect`.
+            jobs: what each tree was collected for; without, a continuation is one turn that nobody answers.
 
         Raises:
-            SamplingError: if the place is a leaf that ended, or leaves no room to draw.
+            SamplingError: if a place is a leaf that ended, or leaves no room to draw.
+            EnvironmentFault: if too many calls of environments hang: see `Answering`.
         """
-        if at is not None and at != len(tree.segments[segment]):
-            tree = tree.split(segment, at)
-        place = tree.segments[segment]
+        answering = Answering(self.limits)
+        trunks: list[Trunk] = []
+        records: list[Record] = []
+        grown: list[tuple[Tree, list[tuple[int, list[Record]]]]] = []
+        for tree, chosen in zip(trees, places, strict=True):
+            tree, ends = cut(tree, chosen)
+            own: list[tuple[int, list[Record]]] = []
+            for end in dict.fromkeys(ends):
+                trunk = self._continued(tree, end)
+                own.append((end, self._continuations(tree, end, len(trunks), samples)))
+                trunks.append(trunk)
+                records += own[-1][1]
+            grown.append((tree, own))
+        if jobs is not None:
+            replay_episodes([(job, tree, own) for job, (tree, own) in zip(jobs, grown, strict=True)], answering)
+        if records:
+            self._run(trunks, records, policy_version, answering)
+        return [grow(tree.id, tree.task_id, tree.segments, own, self._marker) for tree, own in grown]
+
+    def _continued(self, tree: Tree, end: int) -> Trunk:
+        """The path up to the end of a segment."""
+        place = tree.segments[end]
         if place.outcome is not None:
             raise SamplingError(
-                f"Tree {tree.id}: segment {segment} ends a rollout ({place.outcome.stop_reason}); nothing follows it.",
+                f"Tree {tree.id}: segment {end} ends a rollout ({place.outcome.stop_reason}); nothing follows it.",
                 hint="branch before its end, with at=.",
             )
-        path = [tree.segments[index] for index in tree.path(segment)]
-        trunk = Trunk(f"tree {tree.id}", place, np.concatenate([part.tokens for part in path]))
+        tokens = np.concatenate([tree.segments[index].tokens for index in tree.path(end)])
+        trunk = Trunk(f"tree {tree.id}", place, tokens, tree, end)
         self._check_room(trunk)
+        return trunk
+
+    def _continuations(self, tree: Tree, end: int, trunk: int, samples: int) -> list[Record]:
+        """Records that go on from the end of a segment, in the middle of a turn if that is where it ends."""
+        path = [tree.segments[index] for index in tree.path(end)]
         earlier, said = _open_turn(path)
-        name = f"{place.rollout_id or tree.id}@{len(trunk.tokens)}"
-        records = [self._record(f"{name}.{sample}", 0, earlier, said) for sample in range(samples)]
-        self._run([trunk], records, policy_version, Answering(self.limits))
-        return grow(tree.id, tree.task_id, tree.segments, segment, records, self._marker)
+        sources = [source for source, _ in groupby(path, key=lambda segment: segment.source)]
+        name = path[-1].rollout_id or tree.id
+        position = sum(map(len, path))
+        records = []
+        for sample in range(samples):
+            record = self._record(continuation_name(name, position, sample), trunk, earlier, said)
+            record.turns = sources.count(Source.POLICY) - (sources[-1] is Source.POLICY)
+            records.append(record)
+        return records
 
     @property
     def _marker(self) -> int:

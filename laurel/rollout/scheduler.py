@@ -21,7 +21,7 @@ from laurel.rollout.records import Record, SupportLog, drawn_segment
 from laurel.rollout.rows import Rows
 from laurel.rollout.static import StaticStep
 from laurel.rollout.stopping import EndTokens, Stop, StopStrings
-from laurel.tree import Ending, IntArray, Outcome, Sampling, Segment, Source
+from laurel.tree import Ending, IntArray, Outcome, Sampling, Segment, Source, Tree
 
 # Prompts are computed this many tokens at a time (at least one prompt), also ahead of the rows that wait for them.
 PROMPT_TOKENS_AT_ONCE = 8192
@@ -35,11 +35,14 @@ class Trunk:
         name: for messages.
         segment: its last segment.
         tokens: the whole path.
+        tree, end: where the path stands, where it is one of several that begin alike: at the end of segment `end`.
     """
 
     name: str
     segment: Segment
     tokens: IntArray
+    tree: Tree | None = None
+    end: int = 0
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,12 @@ class Scheduler:
                 break
             if self._left[trunk]:
                 chosen.append(trunk)
-        prompted = self._engine.compute_prompts([self.trunks[trunk].tokens for trunk in chosen])
+        together = [self.trunks[trunk] for trunk in chosen]
+        paths = [(trunk.tree, trunk.end) for trunk in together if trunk.tree is not None]
+        if len(paths) == len(together):
+            prompted = self._engine.compute_paths(paths)
+        else:
+            prompted = self._engine.compute_prompts([trunk.tokens for trunk in together])
         self._prompted.update(zip(chosen, prompted, strict=True))
 
     def _begin_turn(self, slots: IntArray) -> None:
@@ -193,6 +201,7 @@ class Scheduler:
         elif record.episode is None:
             record.outcome = Outcome(Ending.TERMINATED, stop.reason)
         else:
+            record.earlier, record.said = record.earlier[:0], ""
             return Said(slot, record, text, ended=stop is Stop.END_TOKEN)
         return None
 

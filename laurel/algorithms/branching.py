@@ -1,0 +1,150 @@
+"""Where a sampled rollout is looked at from the middle: the places at which continuations are drawn."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from laurel.credit import Place, is_continuation
+from laurel.errors import ConfigurationError
+from laurel.tree import IntArray, Rollout, Segment, Source, Tree
+
+Decode = Callable[[IntArray], str]
+
+
+@dataclass(frozen=True)
+class Branching:
+    """Places in every sample, and how many continuations are drawn at each.
+
+    A place stands before a policy token that is not the rollout's first. Wherever the environment has spoken there is
+    one; within a turn they follow one of three rules. Each decides by the tokens before the place and not by those
+    after it; this is what leaves the expected gradient exact (`laurel.credit.MonteCarloValues`). For the same reason a
+    budget takes the first places of a rollout, not the best; the last step reaches to the end.
+
+    Attributes:
+        every: after every so many policy tokens of the rollout.
+        separator: after each token that completes this string in the text of the turn.
+        surprise: after each token that had a log-probability of at most minus this, in nats, under the distribution
+            that drew it. The expectation of -log p is the entropy: such tokens show where the policy was not sure, as
+            far as a draw can show it. The step that one ends holds the decision, the next what follows from it.
+        continuations: K, at each place.
+        budget: most continuations of one sample; places are taken while K more fit in. None is refused.
+
+    Raises:
+        ConfigurationError: unless exactly one rule is given; for a number out of range.
+    """
+
+    every: int | None = None
+    separator: str | None = None
+    surprise: float | None = None
+    continuations: int = 9
+    budget: int | None = None
+
+    def __post_init__(self) -> None:
+        rules = {"every": self.every, "separator": self.separator, "surprise": self.surprise}
+        given = [name for name, value in rules.items() if value is not None]
+        if len(given) != 1:
+            raise ConfigurationError(
+                f"Branching follows one rule; given: {', '.join(given) or 'none'}.",
+                hint="set one of every, separator and surprise.",
+            )
+        if self.separator == "":
+            raise ConfigurationError("The separator of steps is empty.", hint=r'such as separator="\n".')
+        for name, least in (("every", 1), ("continuations", 1)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ConfigurationError(f"{name} must be a whole number from {least}, got {value!r}.")
+        if self.surprise is not None and not 0 < self.surprise < float("inf"):
+            raise ConfigurationError(
+                f"surprise must be above 0 nats, got {self.surprise!r}.", hint="0.7 is a token of probability one half."
+            )
+        if self.budget is not None and self.budget < self.continuations:
+            raise ConfigurationError(
+                f"A budget of {self.budget} continuations per sample has no room for the {self.continuations} of one "
+                "place.",
+                hint=f"set budget to at least {self.continuations}, or continuations to at most {self.budget}.",
+            )
+
+    @property
+    def places_per_sample(self) -> int:
+        """Most places in one sample.
+
+        Raises:
+            ConfigurationError: without a budget.
+        """
+        if self.budget is None:
+            raise ConfigurationError(
+                "algorithm: continuations are drawn at every place of every sample, and no budget bounds them.",
+                hint=f"set budget, the most continuations per sample, such as budget={4 * self.continuations}: "
+                f"{self.continuations} at each of 4 places.",
+            )
+        return self.budget // self.continuations
+
+    def places(self, tree: Tree, decode: Decode) -> list[Place]:
+        """The places of a tree, sample after sample, each in the order of its tokens.
+
+        Args:
+            decode: tokens to text.
+        """
+        most = self.places_per_sample
+        found: dict[Place, None] = {}
+        for rollout in tree.rollouts:
+            if is_continuation(rollout.id) or (rollout.outcome is not None and rollout.outcome.failed):
+                continue
+            for place, _ in zip(self._of(rollout, decode), range(most), strict=False):
+                found[place] = None
+        return list(found)
+
+    def _of(self, rollout: Rollout, decode: Decode) -> Iterator[Place]:
+        """The places of one rollout, without a bound."""
+        path, written, last, spoken = rollout.tree.path(rollout.leaf), 0, 0, False
+        turns = groupby(path, key=lambda index: rollout.tree.segments[index].source)
+        for source, turn in turns:
+            indices = list(turn)
+            if source is not Source.POLICY:
+                last = indices[-1]
+                continue
+            parts = [rollout.tree.segments[index] for index in indices]
+            if spoken:
+                yield Place(last, len(rollout.tree.segments[last]))
+            spoken = True
+            ends = np.cumsum([len(part) for part in parts])
+            for count in self._steps(parts, written, decode):
+                if 0 < count < ends[-1]:
+                    part = int(np.searchsorted(ends, count))
+                    yield Place(indices[part], int(count - ends[part] + len(parts[part])))
+            written += int(ends[-1])
+
+    def _steps(self, turn: Sequence[Segment], written: int, decode: Decode) -> Iterator[int]:
+        """How many tokens of a turn stand before each of its places; `written` tokens came in earlier turns."""
+        if self.every is not None:
+            length = sum(map(len, turn))
+            yield from range(self.every - written % self.every, length, self.every)
+        elif self.surprise is not None:
+            drawn = [part.sampler_log_probs for part in turn if part.sampler_log_probs is not None]
+            if len(drawn) < len(turn):
+                raise ConfigurationError(
+                    "Places by surprise need the log-probability of every token, and these were not drawn.",
+                    hint="branch by every or separator.",
+                )
+            yield from (np.flatnonzero(np.concatenate(drawn) <= -self.surprise) + 1).tolist()
+        elif self.separator is not None:
+            yield from _completions(np.concatenate([part.tokens for part in turn]), self.separator, decode)
+
+
+def _completions(tokens: IntArray, separator: str, decode: Decode) -> Iterator[int]:
+    """The number of tokens after which each occurrence of the separator is whole."""
+
+    def occurrences(count: int) -> int:
+        return decode(tokens[:count]).count(separator)
+
+    before = 0
+    for number in range(1, occurrences(len(tokens)) + 1):
+        place = bisect_left(range(len(tokens) + 1), number, key=occurrences)
+        if place > before:  # a token may complete several at once
+            yield place
+        before = place
