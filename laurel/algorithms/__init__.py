@@ -10,6 +10,7 @@ from laurel.algorithms.algorithm import (
     Step,
     TokenBatch,
     TokenLoss,
+    TrustRegion,
 )
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
@@ -27,6 +28,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "Step",
     "TokenBatch",
     "TokenLoss",
+    "TrustRegion",
     "cispo",
     "clone",
     "dapo",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from laurel.credit import Credit, CreditRule, CriticRule
 from laurel.errors import ConfigurationError
@@ -18,6 +19,7 @@ __all__ = [
     "Step",
     "TokenBatch",
     "TokenLoss",
+    "TrustRegion",
 ]
 
 
@@ -81,6 +83,41 @@ class Step:
 
 
 @dataclass(frozen=True)
+class TrustRegion:
+    """One step per batch, as far as the measured KL(old, now) allows: what stands in place of `Step` and an optimiser.
+
+    The KL is summed over the whole vocabulary and averaged over the states in which the batch decided, every visit
+    once. How the step is found: `laurel.learner.trust_region`.
+
+    Attributes:
+        maximum_kl: delta, in nats per token. The quadratic model of the KL meets it; the measured KL never exceeds it.
+        iterations: most of the conjugate gradient. Each costs about five forward passes over the batch.
+        damping: c, added to the diagonal of the Fisher matrix; the larger, the nearer the step is to the gradient.
+        halvings: how often a step that does not improve the measured surrogate within `maximum_kl` is halved before it
+            is refused.
+    """
+
+    maximum_kl: float = 0.01
+    iterations: int = 10
+    damping: float = 0.1
+    halvings: int = 10
+
+    epochs: ClassVar[int] = 1
+    minibatches: ClassVar[int] = 1
+    on_policy: ClassVar[bool] = False  # the objective is also measured where the step leads
+
+    def __post_init__(self) -> None:
+        if not self.maximum_kl > 0:
+            raise ConfigurationError(f"maximum_kl must be above 0, got {self.maximum_kl!r}.", hint="try 0.01.")
+        if self.iterations < 1:
+            raise ConfigurationError(f"iterations must be at least 1, got {self.iterations!r}.", hint="10 is usual.")
+        if not self.damping >= 0:
+            raise ConfigurationError(f"damping must be at least 0, got {self.damping!r}.", hint="try 0.1.")
+        if self.halvings < 0:
+            raise ConfigurationError(f"halvings must be at least 0, got {self.halvings!r}.", hint="10 is usual.")
+
+
+@dataclass(frozen=True)
 class Algorithm:
     """A complete method. The named ones are functions in `laurel.algorithms` that return one of these.
 
@@ -100,11 +137,18 @@ class Algorithm:
     objective: TokenLoss
     reduction: Reduction
     regularisers: tuple[TokenLoss, ...] = ()
-    step: Step = field(default_factory=Step)
+    step: Step | TrustRegion = field(default_factory=Step)
     deviations: str = "none"
 
     def __post_init__(self) -> None:
-        if not self.step.on_policy and not getattr(self.objective, "corrects_reuse", False):
+        corrects = getattr(self.objective, "corrects_reuse", False)
+        if isinstance(self.step, TrustRegion) and not corrects:
+            raise ConfigurationError(
+                f"{self.name}: a trust region measures its objective where a step leads, and this one means nothing "
+                "away from the policy that drew the batch.",
+                hint="choose an objective with a ratio, such as laurel.objectives.Surrogate.",
+            )
+        if not self.step.on_policy and not corrects:
             raise ConfigurationError(
                 f"{self.name}: {self.step.epochs} epochs of {self.step.minibatches} minibatches use a batch after the "
                 "policy that drew it has moved, and this objective does not correct for that.",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 import torch
 
-from laurel.algorithms import Algorithm, Credit, Demonstrated
+from laurel.algorithms import Algorithm, Credit, Demonstrated, Step, TrustRegion
 from laurel.credit import CreditRule, CriticRule
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner.batching import (
@@ -21,12 +21,14 @@ from laurel.learner.batching import (
     shuffled_minibatches,
 )
 from laurel.learner.measures import advantage_metrics, age_metrics, tally_reference, tally_sampler
-from laurel.learner.optimiser import Optimiser, OptimiserSettings
+from laurel.learner.optimiser import OptimiserSettings
 from laurel.learner.tally import Tally
+from laurel.learner.trust_region import TrustRegionSearch, mover
 from laurel.learner.values import PREFIX, CriticLearner, CriticSettings
+from laurel.learner.work import StartOfUpdate, Work, nothing_to_learn, on_device, packed_row
 from laurel.metrics import Metric, merge
 from laurel.objectives import TokenBatch
-from laurel.policy import Critic, Packed, Policy, Reference, TokenScores, pack
+from laurel.policy import Critic, Packed, Policy, Reference, TokenScores
 from laurel.tree import FloatArray, Tree
 
 TOKENS_PER_MICROBATCH = {"cpu": 2048, "cuda": 16384}
@@ -44,19 +46,13 @@ class UpdateReport:
 
     Attributes:
         metrics: see `Learner.update`.
-        skipped: why nothing was changed, or None.
+        skipped: why there was nothing to learn, so that nothing was changed, or None.
+        refused: why the step of a trust region was not taken, so that nothing was changed, or None.
     """
 
     metrics: dict[str, Metric]
     skipped: str | None = None
-
-
-@dataclass(frozen=True)
-class StartOfUpdate:
-    """Log-probabilities before the first of several optimiser steps, [A] each, aligned with the `TokenTable`."""
-
-    old_log_probs: torch.Tensor
-    reference_log_probs: torch.Tensor | None
+    refused: str | None = None
 
 
 class Learner:
@@ -72,7 +68,7 @@ class Learner:
     Args:
         policy: whose trainable parameters change.
         algorithm: the method.
-        optimiser: learning rate, clipping, schedule.
+        optimiser: learning rate, clipping, schedule; None: the defaults. A method with a trust region has none.
         total_steps: updates in the whole run; the linear and cosine schedules need it.
         reference: the snapshot that a regulariser compares with.
         critic, critic_settings: what credit reads values from, and how it is fitted, where the algorithm asks for
@@ -82,15 +78,15 @@ class Learner:
             None: trees are put together up to `TOKENS_PER_MICROBATCH`, and cut only above `UNCUT_TOKENS` times that.
 
     Raises:
-        ConfigurationError: if the algorithm needs a reference or a critic and there is none, or the schedule does not
-            fit.
+        ConfigurationError: if the algorithm needs a reference or a critic and there is none, the schedule does not
+            fit, or there are optimiser settings that a trust region would not read.
     """
 
     def __init__(
         self,
         policy: Policy,
         algorithm: Algorithm,
-        optimiser: OptimiserSettings,
+        optimiser: OptimiserSettings | None = None,
         *,
         total_steps: int | None = None,
         reference: Reference | None = None,
@@ -140,11 +136,9 @@ class Learner:
                 f"The critic is fitted alone for {self._prefit} updates of {total_steps}, so the policy never learns.",
                 hint="lower critic.prefit_updates, or take more steps.",
             )
-        self._optimiser = Optimiser(
-            policy.trainable_parameters(),
-            optimiser,
-            total_steps=None if total_steps is None else (total_steps - self._prefit) * self._steps_per_update,
-        )
+        policy_steps = None if total_steps is None else (total_steps - self._prefit) * self._steps_per_update
+        self._optimiser = mover(policy, algorithm, optimiser, policy_steps)
+        self._stop_at = algorithm.step.maximum_kl if isinstance(algorithm.step, Step) else None
 
     @property
     def version(self) -> int:
@@ -201,6 +195,7 @@ class Learner:
             `skipped_steps`, the fraction of optimiser steps without any gradient. Where the method bounds the KL of an
             update, `stopped_steps`, the fraction of its optimiser steps that were left out, and `greatest_kl_old`, the
             greatest that was measured.
+            Under a trust region the metrics of `laurel.learner.trust_region.Outcome` stand in place of `learning_rate`.
 
         Raises:
             LearnerError: if credit and trees do not fit, if tokens were drawn by other weights than the present ones
@@ -222,14 +217,16 @@ class Learner:
         taught = [index for index, credit in enumerate(credits) if self._teaches(credit)]
         if not taught:
             count = float(self._steps_per_update)
-            return UpdateReport(metrics | {"skipped_steps": Metric(count, count)}, _nothing_to_learn(credits))
+            return UpdateReport(metrics | {"skipped_steps": Metric(count, count)}, nothing_to_learn(credits))
+        if isinstance(self.algorithm.step, TrustRegion):  # its KL counts the states that teach nothing too
+            taught = [index for index, credit in enumerate(credits) if credit.mask.any()]
         parts = {i: pieces(trees[i], credits[i].mask, int(table.offsets[i]), self._uncut) for i in taught}
         everything = microbatches((piece for index in taught for piece in parts[index]), self._together)
         self._check_age(everything, table)
         metrics |= age_metrics(np.concatenate([table.policy_versions[b.scored] for b in everything]), self.version)
         tally = Tally()
         start = None
-        if self._steps_per_update > 1:
+        if not self.algorithm.step.on_policy:
             start = self._first_pass(everything, table, tally)
         skipped = taken = 0
         counts = {"scored_tokens": 0, "computed_tokens": 0, "microbatches": 0}
@@ -240,7 +237,7 @@ class Learner:
                 skipped += 1
                 continue
             weights = self._weights(trees, credits, table, chosen)
-            done = self._optimiser_step(_Work(table, weights, start, tally), batches)
+            done = self._optimiser_step(Work(table, weights, start, tally), batches)
             if done is None:
                 break
             taken += 1
@@ -250,10 +247,11 @@ class Learner:
             counts["microbatches"] += len(batches)
         metrics |= {name: Metric(float(count), 1.0) for name, count in counts.items()}
         metrics["skipped_steps"] = Metric(float(skipped), float(self._steps_per_update))
-        if usage.maximum_kl is not None:
+        if self._stop_at is not None:
             left_out = self._steps_per_update - skipped - taken
             metrics["stopped_steps"] = Metric(float(left_out), float(self._steps_per_update))
-        return UpdateReport(metrics | tally.metrics())
+        refused = self._optimiser.refused if isinstance(self._optimiser, TrustRegionSearch) else None
+        return UpdateReport(metrics | tally.metrics(), refused=refused)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         """(tensors, JSON-able): everything beside the policy's parameters that later updates depend on.
@@ -319,7 +317,7 @@ class Learner:
         old: torch.Tensor | None = None
         reference: torch.Tensor | None = None
         for batch in batches:
-            packed = _packed(batch, device)
+            packed = packed_row(batch, device)
             scored = torch.from_numpy(batch.scored).to(device)
             log_probs = self.policy.token_scores(packed, entropy=False).log_probs
             if old is None:
@@ -334,47 +332,38 @@ class Learner:
         assert old is not None
         return StartOfUpdate(old, reference)
 
-    def _optimiser_step(self, work: _Work, batches: list[Microbatch]) -> dict[str, Metric] | None:
+    def _optimiser_step(self, work: Work, batches: list[Microbatch]) -> dict[str, Metric] | None:
         """None: the policy is farther from where the update began than it may be, and nothing was changed."""
-        optimiser, maximum = self._optimiser, self.algorithm.step.maximum_kl
+        optimiser = self._optimiser
         optimiser.clear_gradients()
         losses = [self._backward(batch, work) for batch in batches]
         *values, norm = torch.stack([*losses, optimiser.gradient_norm().to(losses[0].dtype)]).tolist()
         if not np.isfinite([*values, norm]).all():
             self._refuse(batches, values, work)
-        if maximum is not None:
+        if self._stop_at is not None:
             measured = float(torch.cat(work.divergences).mean())
             work.tally.greatest("kl_old", torch.tensor(measured))
-            if measured > maximum:
+            if measured > self._stop_at:
                 optimiser.clear_gradients()
                 return None
-        rate = optimiser.learning_rate
-        changed, inspected = optimiser.step(norm)
-        return {
-            "loss": Metric(float(np.sum(values)), 1.0),
-            "gradient_norm": Metric(norm, 1.0),
-            "learning_rate": Metric(rate, 1.0),
-            "weights_changed": Metric(float(changed), float(inspected)),
-        }
+        loss = float(np.sum(values))
+        metrics = {"loss": Metric(loss, 1.0), "gradient_norm": Metric(norm, 1.0)}
+        if isinstance(optimiser, TrustRegionSearch):
+            rows = [packed_row(batch, self.policy.device) for batch in batches]
+            outcome, changed, inspected = optimiser.step(rows, loss, lambda: self._measured(batches, rows, work))
+            metrics |= outcome.metrics()
+        else:
+            metrics["learning_rate"] = Metric(optimiser.learning_rate, 1.0)
+            changed, inspected = optimiser.step(norm)
+        return metrics | {"weights_changed": Metric(float(changed), float(inspected))}
 
-    def _backward(self, batch: Microbatch, work: _Work) -> torch.Tensor:
+    def _backward(self, batch: Microbatch, work: Work) -> torch.Tensor:
         """Add the gradient of one micro-batch to that of the optimiser step; its part of the loss, a scalar."""
-        packed = _packed(batch, self.policy.device)
-        compared = self.reference if self.algorithm.needs_divergence else None
-        scores = self.policy.token_scores(packed, reference=compared)
-        tokens = self._token_batch(batch, work, scores, packed)
-        weights = _on_device(work.weights[batch.scored], scores.log_probs)
-        loss, diagnostics = self.algorithm.objective(tokens)
-        for regulariser in self.algorithm.regularisers:
-            more, others = regulariser(tokens)
-            if twice := diagnostics.keys() & others.keys():
-                raise LearnerError(f"Two parts of '{self.algorithm.name}' report '{min(twice)}'.", hint="rename one.")
-            loss, diagnostics = loss + more, diagnostics | others
-        total = (weights * loss).sum()
+        total, tokens, diagnostics, weights = self._loss(batch, packed_row(batch, self.policy.device), work)
         torch.autograd.backward(total)
         self._optimiser.gather_gradients()
         work.tally.mean("entropy", tokens.entropy)
-        if self.algorithm.step.maximum_kl is not None:
+        if self._stop_at is not None:
             log_ratio = (tokens.log_probs - tokens.old_log_probs).detach().double()
             work.divergences.append(torch.expm1(log_ratio) - log_ratio)
         work.tally.greatest("log_ratio", (tokens.log_probs - tokens.old_log_probs).abs())
@@ -382,7 +371,31 @@ class Learner:
             work.tally.mean(name, values, weights)
         return total.detach()
 
-    def _token_batch(self, batch: Microbatch, work: _Work, scores: TokenScores, packed: Packed) -> TokenBatch:
+    @torch.no_grad()
+    def _measured(self, batches: list[Microbatch], rows: list[Packed], work: Work) -> float:
+        """The loss of an optimiser step under the weights as they are."""
+        silent = replace(work, tally=Tally())
+        losses = [self._loss(batch, packed, silent)[0] for batch, packed in zip(batches, rows, strict=True)]
+        return float(np.sum(torch.stack(losses).tolist()))
+
+    def _loss(
+        self, batch: Microbatch, packed: Packed, work: Work
+    ) -> tuple[torch.Tensor, TokenBatch, dict[str, torch.Tensor], torch.Tensor]:
+        """The part of one micro-batch in the loss, what it was made from, and diagnostics with their weights, [N]."""
+        compared = self.reference if self.algorithm.needs_divergence else None
+        scores = self.policy.token_scores(packed, reference=compared)
+        tokens = self._token_batch(batch, work, scores, packed)
+        weights = on_device(work.weights[batch.scored], scores.log_probs)
+        loss, diagnostics = self.algorithm.objective(tokens)
+        for regulariser in self.algorithm.regularisers:
+            more, others = regulariser(tokens)
+            if twice := diagnostics.keys() & others.keys():
+                raise LearnerError(f"Two parts of '{self.algorithm.name}' report '{min(twice)}'.", hint="rename one.")
+            loss, diagnostics = loss + more, diagnostics | others
+        total = (weights * loss).sum()
+        return total, tokens, diagnostics, weights
+
+    def _token_batch(self, batch: Microbatch, work: Work, scores: TokenScores, packed: Packed) -> TokenBatch:
         log_probs = scores.log_probs
         scored = torch.from_numpy(batch.scored).to(log_probs.device)
         sampler_log_probs = work.table.sampler_log_probs[batch.scored]
@@ -400,22 +413,22 @@ class Learner:
         return TokenBatch(
             log_probs=log_probs,
             old_log_probs=old,
-            sampler_log_probs=_on_device(sampler_log_probs, log_probs),
+            sampler_log_probs=on_device(sampler_log_probs, log_probs),
             entropy=scores.entropy,
-            advantages=_on_device(work.table.advantages[batch.scored], log_probs),
+            advantages=on_device(work.table.advantages[batch.scored], log_probs),
             rollout=torch.from_numpy(work.table.rollouts[batch.scored]).to(log_probs.device),
             reference_log_probs=reference,
             reference_divergence=scores.divergence,
         )
 
-    def _refuse(self, batches: list[Microbatch], losses: list[float], work: _Work) -> None:
+    def _refuse(self, batches: list[Microbatch], losses: list[float], work: Work) -> None:
         """Raise for the micro-batch whose loss or gradient is not finite; where all are finite alone, for all."""
         what, culprits = "loss", [b for b, loss in zip(batches, losses, strict=True) if not np.isfinite(loss)]
         if not culprits:
             what = "gradient"
             for batch in batches:
                 self._optimiser.clear_gradients()
-                self._backward(batch, _Work(work.table, work.weights, work.start, Tally()))
+                self._backward(batch, Work(work.table, work.weights, work.start, Tally()))
                 if not bool(torch.isfinite(self._optimiser.gradient_norm())):
                     culprits.append(batch)
         self._optimiser.clear_gradients()
@@ -427,30 +440,3 @@ class Learner:
             f"{listed}{more}. The weights were not changed.",
             hint="resume from the last checkpoint with a smaller learning rate, and look at these rollouts.",
         )
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What all micro-batches of one optimiser step share; where a KL is measured, the parts that they add to it."""
-
-    table: TokenTable
-    weights: FloatArray
-    start: StartOfUpdate | None
-    tally: Tally
-    divergences: list[torch.Tensor] = field(default_factory=list)
-
-
-def _packed(batch: Microbatch, device: torch.device) -> Packed:
-    return pack([piece.tree for piece in batch.pieces], [piece.mask for piece in batch.pieces], device)
-
-
-def _on_device(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(values).to(like.device, like.dtype)
-
-
-def _nothing_to_learn(credits: Sequence[Credit]) -> str:
-    if not credits:
-        return "there was no experience to learn from"
-    if not any(credit.mask.any() for credit in credits):
-        return "no token carries loss: every rollout failed or the policy wrote nothing"
-    return "every advantage is 0: within each group all rollouts earned the same"

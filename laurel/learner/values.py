@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from laurel.algorithms import Credit, Step
+from laurel.algorithms import Credit, Step, TrustRegion
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner.batching import Microbatch, Piece, microbatches, pieces, shuffled_minibatches
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
@@ -105,7 +105,7 @@ class CriticLearner:
         self,
         critic: Critic,
         settings: CriticSettings,
-        step: Step,
+        step: Step | TrustRegion,
         *,
         total_steps: int | None,
         seed: int,

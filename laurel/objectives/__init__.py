@@ -30,6 +30,7 @@ from laurel.objectives.reductions import ConstantLength, PromptMean, Reduction, 
 from laurel.objectives.regularisers import EntropyBonus, KLPenalty, k1, k2, k3
 from laurel.objectives.rollouts import RolloutBatch, RolloutLoss, StepConstant, needs_constant, reads_rollouts
 from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
+from laurel.objectives.surrogate import Surrogate, surrogate
 from laurel.objectives.weighted import SamplerCorrection, WeightedPolicyGradient, capped_weight
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "SequenceRatio",
     "SimplePreference",
     "StepConstant",
+    "Surrogate",
     "TokenBatch",
     "TokenLoss",
     "TokenMean",
@@ -79,4 +81,5 @@ __all__ = [
     "robust_dpo_loss",
     "sequence_log_ratio",
     "simpo_loss",
+    "surrogate",
 ]
