@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from laurel.credit import Credit, CreditRule, CriticRule
 from laurel.errors import ConfigurationError
-from laurel.objectives import Reduction, TokenBatch, TokenLoss
+from laurel.objectives import Penalty, Reduction, TokenBatch, TokenLoss
 
 __all__ = [
     "Algorithm",
@@ -126,6 +126,7 @@ class Algorithm:
         equation: what is maximised, in one line of plain text, with the resolved settings.
         deviations: where this differs from the paper, or "none".
         source, credit, objective, regularisers, reduction, step: the six visible choices.
+        penalties: what is taken off the reward before credit is given: nearness to the reference, bounded parts.
     """
 
     name: str
@@ -139,6 +140,7 @@ class Algorithm:
     regularisers: tuple[TokenLoss, ...] = ()
     step: Step | TrustRegion = field(default_factory=Step)
     deviations: str = "none"
+    penalties: tuple[Penalty, ...] = ()
 
     def __post_init__(self) -> None:
         corrects = getattr(self.objective, "corrects_reuse", False)
@@ -158,7 +160,8 @@ class Algorithm:
     @property
     def needs_reference(self) -> bool:
         """Whether some part reads log-probabilities of the reference policy."""
-        return any(getattr(part, "needs_reference", False) for part in (self.objective, *self.regularisers))
+        parts = (self.objective, *self.regularisers, *self.penalties)
+        return any(getattr(part, "needs_reference", False) for part in parts)
 
     @property
     def needs_divergence(self) -> bool:

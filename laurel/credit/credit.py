@@ -22,12 +22,15 @@ class Credit:
         value_targets: [T] what a critic should have said before each masked token, read at its parent token; None
             from rules without a critic.
         values: [T] what the critic did say there, before any update; None where none was asked.
+        reference_log_ratios: [T] log pi - log ref of the tokens that a penalty was taken off for, before any update,
+            NaN elsewhere; None where the reward has no such penalty.
     """
 
     advantages: FloatArray
     mask: BoolArray
     value_targets: FloatArray | None = None
     values: FloatArray | None = None
+    reference_log_ratios: FloatArray | None = None
 
     @property
     def carries_signal(self) -> bool:

@@ -20,6 +20,7 @@ from laurel.learner.batching import (
     rollout_of_tokens,
     shuffled_minibatches,
 )
+from laurel.learner.constraints import COEFFICIENT, Constraints
 from laurel.learner.measures import advantage_metrics, age_metrics, tally_reference, tally_sampler
 from laurel.learner.optimiser import OptimiserSettings
 from laurel.learner.tally import Tally
@@ -115,6 +116,9 @@ class Learner:
             policy.device.type, TOKENS_PER_MICROBATCH["cuda"]
         )
         self._uncut = tokens_per_microbatch or UNCUT_TOKENS * self._together
+        self._constraints = Constraints(algorithm, policy, self.reference, together=self._together, uncut=self._uncut)
+        asked = any(getattr(part, "needs_reference", False) for part in (algorithm.objective, *algorithm.regularisers))
+        self._token_reference = self.reference if asked else None
         self._steps_per_update = algorithm.step.epochs * algorithm.step.minibatches
         self.critic = critic if algorithm.needs_critic else None
         self._critic: CriticLearner | None = None
@@ -158,9 +162,18 @@ class Learner:
     def credit(self, trees: Sequence[Tree]) -> list[Credit]:
         """The algorithm's credit for graded trees; its critic, where it has one, is asked as it is now.
 
+        Penalties are taken off the rewards before, with the coefficients of the moment; the trees stay as they are.
+
         Call it before `update`, on all trees of the batch together: the values that advantages were made from go with
         the credit, and the critic is fitted only afterwards.
         """
+        shaped, log_ratios = self._constraints.shaped(trees)
+        credits = self._credit(shaped)
+        if log_ratios is None:
+            return credits
+        return [replace(c, reference_log_ratios=seen) for c, seen in zip(credits, log_ratios, strict=True)]
+
+    def _credit(self, trees: Sequence[Tree]) -> list[Credit]:
         if self._critic is None:
             return cast(CreditRule, self.algorithm.credit)(trees)
         values = self._critic.values(trees)
@@ -194,7 +207,8 @@ class Learner:
             in forward passes that have a backward pass, over all optimiser steps), `scored_tokens` and `microbatches`;
             `skipped_steps`, the fraction of optimiser steps without any gradient. Where the method bounds the KL of an
             update, `stopped_steps`, the fraction of its optimiser steps that were left out, and `greatest_kl_old`, the
-            greatest that was measured.
+            greatest that was measured. Of constraints, `.../coefficient` in this update and what it follows: see
+            `laurel.learner.constraints`.
             Under a trust region the metrics of `laurel.learner.trust_region.Outcome` stand in place of `learning_rate`.
 
         Raises:
@@ -204,12 +218,16 @@ class Learner:
                 failed; the message names the rollouts.
         """
         if self._critic is None:
-            return self._update_policy(trees, credits, step)
+            return self._learn(trees, credits, step)
         if step > self._prefit:
-            report = self._update_policy(trees, credits, step)
+            report = self._learn(trees, credits, step)
         else:
             report = UpdateReport(dict(advantage_metrics(credits)), f"only the critic learns until step {self._prefit}")
         return replace(report, metrics=report.metrics | self._critic.fit(trees, credits, step))
+
+    def _learn(self, trees: Sequence[Tree], credits: Sequence[Credit], step: int) -> UpdateReport:
+        report = self._update_policy(trees, credits, step)
+        return replace(report, metrics=report.metrics | self._constraints.follow(trees, credits, report.metrics))
 
     def _update_policy(self, trees: Sequence[Tree], credits: Sequence[Credit], step: int) -> UpdateReport:
         table = TokenTable.of(trees, credits)
@@ -253,7 +271,7 @@ class Learner:
         refused = self._optimiser.refused if isinstance(self._optimiser, TrustRegionSearch) else None
         return UpdateReport(metrics | tally.metrics(), refused=refused)
 
-    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """(tensors, JSON-able): everything beside the policy's parameters that later updates depend on.
 
         The tensors are the live ones: write them before the next update.
@@ -261,19 +279,21 @@ class Learner:
         tensors, counters = self._optimiser.state()
         if self._critic is not None:
             fitted, more = self._critic.state()
-            return tensors | fitted, counters | more
-        return tensors, counters
+            tensors, counters = tensors | fitted, counters | more
+        return tensors, {**counters, **self._constraints.state()}
 
-    def load_state(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, int]) -> None:
+    def load_state(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, float]) -> None:
         """Go on as the learner that `state` came from; the policy's parameters must have been loaded before.
 
         Raises:
             LearnerError: if the state belongs to another policy; nothing is changed then.
         """
+        self._constraints.load_state(state)
+        counters = {name: int(count) for name, count in state.items() if not name.startswith(COEFFICIENT)}
         if self._critic is not None:
-            self._critic.load_state(tensors, state)
+            self._critic.load_state(tensors, counters)
             tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
-        self._optimiser.load_state(tensors, state)
+        self._optimiser.load_state(tensors, counters)
 
     def _teaches(self, credit: Credit) -> bool:
         return credit.carries_signal or (bool(self.algorithm.regularisers) and bool(credit.mask.any()))
@@ -323,10 +343,10 @@ class Learner:
             if old is None:
                 old = torch.full((int(table.offsets[-1]),), torch.nan, dtype=log_probs.dtype, device=device)
             old[scored] = log_probs
-            if self.reference is not None:
+            if self._token_reference is not None:
                 if reference is None:
                     reference = torch.full_like(old, torch.nan)
-                reference[scored] = self.reference.token_scores(packed, entropy=False).log_probs
+                reference[scored] = self._token_reference.token_scores(packed, entropy=False).log_probs
                 tally_reference(tally, log_probs, reference[scored])
             tally_sampler(tally, log_probs, table.sampler_log_probs[batch.scored])
         assert old is not None
@@ -382,12 +402,12 @@ class Learner:
         self, batch: Microbatch, packed: Packed, work: Work
     ) -> tuple[torch.Tensor, TokenBatch, dict[str, torch.Tensor], torch.Tensor]:
         """The part of one micro-batch in the loss, what it was made from, and diagnostics with their weights, [N]."""
-        compared = self.reference if self.algorithm.needs_divergence else None
+        compared = self._token_reference if self.algorithm.needs_divergence else None
         scores = self.policy.token_scores(packed, reference=compared)
         tokens = self._token_batch(batch, work, scores, packed)
         weights = on_device(work.weights[batch.scored], scores.log_probs)
         loss, diagnostics = self.algorithm.objective(tokens)
-        for regulariser in self.algorithm.regularisers:
+        for regulariser in self._constraints.regularisers:
             more, others = regulariser(tokens)
             if twice := diagnostics.keys() & others.keys():
                 raise LearnerError(f"Two parts of '{self.algorithm.name}' report '{min(twice)}'.", hint="rename one.")
@@ -407,8 +427,8 @@ class Learner:
         else:
             old = log_probs.detach()
             tally_sampler(work.tally, old, sampler_log_probs)
-            if self.reference is not None:
-                reference = self.reference.token_scores(packed, entropy=False).log_probs
+            if self._token_reference is not None:
+                reference = self._token_reference.token_scores(packed, entropy=False).log_probs
                 tally_reference(work.tally, old, reference)
         return TokenBatch(
             log_probs=log_probs,

@@ -2,7 +2,7 @@
 
 from laurel.objectives.batch import TokenBatch, TokenLoss
 from laurel.objectives.clipped import ClippedRatio, clipped
-from laurel.objectives.control import Control, DualAscent, Proportional
+from laurel.objectives.control import Constraint, Control, DualAscent, Proportional
 from laurel.objectives.penalties import Budget, KLReward, Penalty
 from laurel.objectives.policy_gradient import (
     NegativeLogLikelihood,
@@ -37,6 +37,7 @@ __all__ = [
     "Budget",
     "ClippedRatio",
     "ConstantLength",
+    "Constraint",
     "Control",
     "Desirability",
     "DirectPreference",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from laurel.errors import ConfigurationError
 
@@ -23,6 +23,26 @@ class Control(Protocol):
     def rule(self) -> str: ...
 
     def __call__(self, coefficient: float, measured: float) -> float: ...
+
+
+@runtime_checkable
+class Constraint(Protocol):
+    """A dataclass whose strength is one number that a run may change: a penalty in the loss or in the reward.
+
+    Attributes:
+        name: what the coefficient is called in metrics and checkpoints; parts of one name share it.
+        coefficient: at least 0; at the start of the run.
+        control: how it follows what is measured; None: it stays.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def coefficient(self) -> float: ...
+
+    @property
+    def control(self) -> Control | None: ...
 
 
 @dataclass(frozen=True)

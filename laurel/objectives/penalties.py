@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
-from laurel.credit import policy_lengths
+from laurel.credit import policy_lengths, with_scores, with_token_rewards
 from laurel.errors import ConfigurationError, RewardError
 from laurel.objectives.control import Control, DualAscent
 from laurel.tree import FloatArray, Score, Tree
@@ -21,6 +22,16 @@ ANSWER_TOKENS = "answer_tokens"
 """What a budget on the length of answers is called; no reward has to count it."""
 
 REWARD_ESTIMATORS = ("k1", "exact")
+
+
+class Penalty(Protocol):
+    """A tree to the same tree with something taken off its rewards, which credit is given for.
+
+    One that reads the reference says so by `needs_reference`, and by `needs_divergence` if it wants the exact KL at
+    every state in place of the log-ratio of the drawn token.
+    """
+
+    def applied(self, tree: Tree, divergences: FloatArray | None) -> Tree: ...
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,18 @@ class KLReward:
                 none, gives 0.
         """
         return -self.coefficient * np.nan_to_num(divergences)
+
+    def applied(self, tree: Tree, divergences: FloatArray | None) -> Tree:
+        """See `Penalty`.
+
+        Raises:
+            ConfigurationError: without a reference to compare with.
+        """
+        if divergences is None:
+            raise ConfigurationError(
+                "A KL penalty needs a reference policy, and there is none.", hint="name one, or set kl to 0."
+            )
+        return with_token_rewards(tree, self.token_rewards(divergences))
 
 
 @dataclass(frozen=True)
@@ -151,14 +174,15 @@ class Budget:
         """What is added to the score of each rollout, [R]; NaN where it failed."""
         return -self.coefficient * self.sign * self.amounts(tree)
 
+    def applied(self, tree: Tree, divergences: FloatArray | None) -> Tree:
+        """See `Penalty`."""
+        return with_scores(tree, self.rollout_rewards(tree))
+
     def measured(self, trees: Sequence[Tree]) -> tuple[float, int]:
         """The sum of the part over all rollouts that have one, and how many they are."""
         amounts = np.concatenate([np.empty(0), *(self.amounts(tree) for tree in trees)])
         known = amounts[~np.isnan(amounts)]
         return float(known.sum()), len(known)
-
-
-Penalty = KLReward | Budget
 
 
 def check_coefficient(coefficient: float, what: str = "The KL coefficient") -> None:

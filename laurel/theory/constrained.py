@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from laurel.credit import Credit, CreditRule, with_token_rewards
+from laurel.credit import Credit, CreditRule
 from laurel.objectives import KLReward
 from laurel.theory.exact import expected_return, kl_divergence
 from laurel.theory.states import token_histories
@@ -45,12 +45,7 @@ def penalised(
 
     def shaped(trees: Sequence[Tree]) -> list[Credit]:
         exact = penalty.needs_divergence
-        paid = [
-            with_token_rewards(
-                tree, penalty.token_rewards(token_divergences(world, tree, logits, reference, exact=exact))
-            )
-            for tree in trees
-        ]
+        paid = [penalty.applied(tree, token_divergences(world, tree, logits, reference, exact=exact)) for tree in trees]
         return credit(paid)
 
     return shaped
