@@ -2,10 +2,13 @@
 
 from laurel.algorithms.algorithm import (
     Algorithm,
+    Compared,
     Credit,
     CreditRule,
     Demonstrated,
     Reduction,
+    RolloutBatch,
+    RolloutLoss,
     Sampled,
     Step,
     TokenBatch,
@@ -19,11 +22,14 @@ from laurel.algorithms.registry import METHODS
 
 __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "Algorithm",
+    "Compared",
     "Credit",
     "CreditRule",
     "Demonstrated",
     "METHODS",
     "Reduction",
+    "RolloutBatch",
+    "RolloutLoss",
     "Sampled",
     "Step",
     "TokenBatch",

@@ -7,14 +7,17 @@ from typing import ClassVar
 
 from laurel.credit import Credit, CreditRule, CriticRule
 from laurel.errors import ConfigurationError
-from laurel.objectives import Penalty, Reduction, TokenBatch, TokenLoss
+from laurel.objectives import Penalty, Reduction, RolloutBatch, RolloutLoss, TokenBatch, TokenLoss
 
 __all__ = [
     "Algorithm",
+    "Compared",
     "Credit",
     "CreditRule",
     "Demonstrated",
     "Reduction",
+    "RolloutBatch",
+    "RolloutLoss",
     "Sampled",
     "Step",
     "TokenBatch",
@@ -47,6 +50,18 @@ class Sampled:
 @dataclass(frozen=True)
 class Demonstrated:
     """Experience is the tasks' own `reference` answers, written by someone else."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Experience is the tasks' own judged answers (`laurel.preferences`), written by someone else.
+
+    Attributes:
+        mismatched: beside the answers to each prompt stands one to another prompt of the step, for an estimate of the
+            divergence from the reference.
+    """
+
+    mismatched: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,9 +148,9 @@ class Algorithm:
     title: str
     paper: str
     equation: str
-    source: Sampled | Demonstrated
+    source: Sampled | Demonstrated | Compared
     credit: CreditRule | CriticRule
-    objective: TokenLoss
+    objective: TokenLoss | RolloutLoss
     reduction: Reduction
     regularisers: tuple[TokenLoss, ...] = ()
     step: Step | TrustRegion = field(default_factory=Step)

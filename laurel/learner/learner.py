@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
@@ -9,7 +10,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from laurel.algorithms import Algorithm, Credit, Demonstrated, Step, TrustRegion
+from laurel.algorithms import Algorithm, Credit, Sampled, Step, TrustRegion
 from laurel.credit import CreditRule, CriticRule
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner.batching import (
@@ -23,12 +24,13 @@ from laurel.learner.batching import (
 from laurel.learner.constraints import COEFFICIENT, Constraints
 from laurel.learner.measures import advantage_metrics, age_metrics, tally_reference, tally_sampler
 from laurel.learner.optimiser import OptimiserSettings
+from laurel.learner.rollouts import RolloutObjective, token_reference
 from laurel.learner.tally import Tally
 from laurel.learner.trust_region import TrustRegionSearch, mover
 from laurel.learner.values import PREFIX, CriticLearner, CriticSettings
 from laurel.learner.work import StartOfUpdate, Work, nothing_to_learn, on_device, packed_row
 from laurel.metrics import Metric, merge
-from laurel.objectives import TokenBatch
+from laurel.objectives import TokenBatch, TokenLoss
 from laurel.policy import Critic, Packed, Policy, Reference, TokenScores
 from laurel.tree import FloatArray, Tree
 
@@ -64,7 +66,8 @@ class Learner:
         sum over scored tokens t of  weight_t * (objective_t + sum of regularisers_t)
 
     with the weights of `algorithm.reduction` over all trees of that step, computed before it is cut into
-    micro-batches: any cut gives the same gradient.
+    micro-batches: any cut gives the same gradient. An objective over whole rollouts has one loss per prompt, which
+    counts as much as its tokens together, and keeps every tree in one micro-batch.
 
     Args:
         policy: whose trainable parameters change.
@@ -117,8 +120,8 @@ class Learner:
         )
         self._uncut = tokens_per_microbatch or UNCUT_TOKENS * self._together
         self._constraints = Constraints(algorithm, policy, self.reference, together=self._together, uncut=self._uncut)
-        asked = any(getattr(part, "needs_reference", False) for part in (algorithm.objective, *algorithm.regularisers))
-        self._token_reference = self.reference if asked else None
+        self._whole = RolloutObjective.of(algorithm, policy, self.reference)
+        self._token_reference = token_reference(algorithm, self.reference)
         self._steps_per_update = algorithm.step.epochs * algorithm.step.minibatches
         self.critic = critic if algorithm.needs_critic else None
         self._critic: CriticLearner | None = None
@@ -238,7 +241,9 @@ class Learner:
             return UpdateReport(metrics | {"skipped_steps": Metric(count, count)}, nothing_to_learn(credits))
         if isinstance(self.algorithm.step, TrustRegion):  # its KL counts the states that teach nothing too
             taught = [index for index, credit in enumerate(credits) if credit.mask.any()]
-        parts = {i: pieces(trees[i], credits[i].mask, int(table.offsets[i]), self._uncut) for i in taught}
+        masks = {i: credits[i].mask if self._whole is None else self._whole.loss_mask(credits[i]) for i in taught}
+        uncut = self._uncut if self._whole is None else sys.maxsize  # what is compared stays together
+        parts = {i: pieces(trees[i], masks[i], int(table.offsets[i]), uncut) for i in taught}
         everything = microbatches((piece for index in taught for piece in parts[index]), self._together)
         self._check_age(everything, table)
         metrics |= age_metrics(np.concatenate([table.policy_versions[b.scored] for b in everything]), self.version)
@@ -255,7 +260,10 @@ class Learner:
                 skipped += 1
                 continue
             weights = self._weights(trees, credits, table, chosen)
-            done = self._optimiser_step(Work(table, weights, start, tally), batches)
+            work = Work(table, weights, start, tally)
+            if self._whole is not None:
+                work = replace(work, constant=self._whole.constant(trees, credits, table, chosen, self._together))
+            done = self._optimiser_step(work, batches)
             if done is None:
                 break
             taken += 1
@@ -277,6 +285,8 @@ class Learner:
         The tensors are the live ones: write them before the next update.
         """
         tensors, counters = self._optimiser.state()
+        if self._whole is not None:
+            tensors = tensors | self._whole.state()
         if self._critic is not None:
             fitted, more = self._critic.state()
             tensors, counters = tensors | fitted, counters | more
@@ -293,6 +303,8 @@ class Learner:
         if self._critic is not None:
             self._critic.load_state(tensors, counters)
             tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
+        if self._whole is not None:
+            tensors = self._whole.load_state(tensors)
         self._optimiser.load_state(tensors, counters)
 
     def _teaches(self, credit: Credit) -> bool:
@@ -300,9 +312,8 @@ class Learner:
 
     def _check_age(self, batches: list[Microbatch], table: TokenTable) -> None:
         """Refuse tokens that other weights drew; demonstrations, which nobody drew, have no age."""
-        if isinstance(self.algorithm.source, Demonstrated) or getattr(
-            self.algorithm.objective, "corrects_sampler", False
-        ):
+        drawn = isinstance(self.algorithm.source, Sampled)
+        if not drawn or getattr(self.algorithm.objective, "corrects_sampler", False):
             return
         for piece in (piece for batch in batches for piece in batch.pieces):
             versions = table.policy_versions[piece.scored]
@@ -406,13 +417,20 @@ class Learner:
         scores = self.policy.token_scores(packed, reference=compared)
         tokens = self._token_batch(batch, work, scores, packed)
         weights = on_device(work.weights[batch.scored], scores.log_probs)
-        loss, diagnostics = self.algorithm.objective(tokens)
+        loss: torch.Tensor = torch.zeros_like(scores.log_probs)
+        diagnostics: dict[str, torch.Tensor] = {}
+        if self._whole is None:
+            loss, diagnostics = cast(TokenLoss, self.algorithm.objective)(tokens)
         for regulariser in self._constraints.regularisers:
             more, others = regulariser(tokens)
             if twice := diagnostics.keys() & others.keys():
                 raise LearnerError(f"Two parts of '{self.algorithm.name}' report '{min(twice)}'.", hint="rename one.")
             loss, diagnostics = loss + more, diagnostics | others
         total = (weights * loss).sum()
+        if self._whole is not None:
+            total = total + self._whole.loss(
+                batch, packed, scores.log_probs, work.table.advantages, work.weights, work.constant, work.tally
+            ).to(total.dtype)
         return total, tokens, diagnostics, weights
 
     def _token_batch(self, batch: Microbatch, work: Work, scores: TokenScores, packed: Packed) -> TokenBatch:
@@ -448,7 +466,7 @@ class Learner:
             what = "gradient"
             for batch in batches:
                 self._optimiser.clear_gradients()
-                self._backward(batch, Work(work.table, work.weights, work.start, Tally()))
+                self._backward(batch, replace(work, tally=Tally(), divergences=[]))
                 if not bool(torch.isfinite(self._optimiser.gradient_norm())):
                     culprits.append(batch)
         self._optimiser.clear_gradients()

@@ -15,7 +15,8 @@ import torch
 
 from laurel.algorithms import Algorithm, Sampled
 from laurel.credit import Credit, CreditRule, CriticRule
-from laurel.objectives import Reduction, TokenBatch, TokenLoss
+from laurel.errors import ConfigurationError
+from laurel.objectives import Reduction, TokenBatch, TokenLoss, reads_rollouts
 from laurel.theory.designs import Experience, groups, with_greedy
 from laurel.theory.exact import history_values, return_gradient
 from laurel.theory.examples import example_logits, example_world
@@ -165,7 +166,16 @@ def audit(
         logits: [S, V], the policy now; a fixed uneven one by default.
         samples: G, rollouts per prompt.
         behaviour: the policy that drew the samples, where it is not the current one.
+
+    Raises:
+        ConfigurationError: the algorithm compares answers with each other, in place of estimating a gradient.
     """
+    if reads_rollouts(algorithm.objective):
+        raise ConfigurationError(
+            f"'{algorithm.name}' compares answers with each other: its gradient is not an estimate of that of the "
+            "return, so there is nothing to compare it with.",
+            hint="its optimum is known instead: laurel.theory.preference_optimum.",
+        )
     world = example_world() if world is None else world
     logits = example_logits(world) if logits is None else logits
     drawn: Iterable[Experience] = groups(world, logits if behaviour is None else behaviour, samples)
@@ -175,7 +185,7 @@ def audit(
         drawn,
         logits,
         credit=_with_exact_values(algorithm, world, logits),
-        losses=(algorithm.objective,),
+        losses=(cast(TokenLoss, algorithm.objective),),
         reduction=algorithm.reduction,
         behaviour=behaviour,
     )

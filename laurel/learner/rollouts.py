@@ -1,0 +1,229 @@
+"""What an objective over whole rollouts needs of the learner: sums over paths, reference sums that are kept, weights.
+
+A tree stays whole, and the weight of a prompt is the sum of the weights that `Algorithm.reduction` gives its tokens:
+both are fixed before any micro-batch exists, so no split can change the gradient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from laurel.algorithms import Algorithm, Credit, Sampled
+from laurel.errors import LearnerError
+from laurel.learner.batching import Microbatch, Piece, TokenTable, microbatches, pieces
+from laurel.learner.tally import Tally
+from laurel.objectives import RolloutBatch, RolloutLoss, needs_constant, reads_rollouts
+from laurel.policy import Packed, Policy, Reference, pack
+from laurel.tree import BoolArray, FloatArray, IntArray, Tree
+
+KEPT = "kept_reference."
+"""What the names of the kept reference log-probabilities begin with in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class RolloutLayout:
+    """Where the rollouts of a micro-batch stand among its N scored tokens; R rollouts below Q prompts.
+
+    Attributes:
+        tokens, owners: [M] scored tokens and the rollouts they lie on; a shared token once for each.
+        last: [R] the last scored token of each rollout.
+        prompts: [R] the piece that each is below.
+        prompt_of_token: [N].
+        names: [R] digest of what each rollout is scored on: the tokens of its path, and which of them count.
+    """
+
+    tokens: IntArray
+    owners: IntArray
+    last: IntArray
+    prompts: IntArray
+    prompt_of_token: IntArray
+    names: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, parts: Sequence[Piece]) -> RolloutLayout:
+        tokens: list[IntArray] = []
+        prompts: list[int] = []
+        names: list[bytes] = []
+        offset = 0
+        for number, piece in enumerate(parts):
+            flat, place = piece.tree.flat, offset + np.cumsum(piece.mask) - 1
+            for leaf in piece.tree.leaves:
+                path = np.concatenate([np.arange(flat.starts[s], flat.ends[s]) for s in piece.tree.path(leaf)])
+                scored = piece.mask[path]
+                tokens.append(place[path[scored]])
+                prompts.append(number)
+                names.append(hashlib.sha256(flat.tokens[path].tobytes() + scored.tobytes()).digest())
+            offset += int(piece.mask.sum())
+        return cls(
+            tokens=np.concatenate(tokens),
+            owners=np.repeat(np.arange(len(tokens)), [len(some) for some in tokens]),
+            last=np.array([some[-1] for some in tokens]),
+            prompts=np.array(prompts),
+            prompt_of_token=np.repeat(np.arange(len(parts)), [int(piece.mask.sum()) for piece in parts]),
+            names=tuple(names),
+        )
+
+    def sums(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over each rollout of per-token values [N], in float64, [R]."""
+        device = values.device
+        picked = values.double()[torch.from_numpy(self.tokens).to(device)]
+        zeros = torch.zeros(len(self.last), dtype=torch.float64, device=device)
+        return zeros.index_add(0, torch.from_numpy(self.owners).to(device), picked)
+
+
+class RolloutObjective:
+    """An objective over whole rollouts at work.
+
+    Reference log-probabilities of answers that somebody else wrote are computed when they are first met and kept for
+    the rest of the run (they go into checkpoints): every later epoch over the data costs no pass of the reference.
+
+    Args:
+        objective: the loss.
+        policy, reference: who is trained, and whom it is compared with, if the objective asks for it.
+        keep: whether the same rollouts come back; those that the policy draws do not.
+    """
+
+    def __init__(self, objective: RolloutLoss, policy: Policy, reference: Reference | None, *, keep: bool) -> None:
+        self.objective = objective
+        self._policy = policy
+        self._reference = reference if getattr(objective, "needs_reference", False) else None
+        self._keep = keep
+        self._kept: dict[bytes, float] = {}
+
+    @classmethod
+    def of(cls, algorithm: Algorithm, policy: Policy, reference: Reference | None) -> RolloutObjective | None:
+        """The objective of an algorithm; None where that is over tokens."""
+        if not reads_rollouts(algorithm.objective):
+            return None
+        return cls(algorithm.objective, policy, reference, keep=not isinstance(algorithm.source, Sampled))
+
+    def loss_mask(self, credit: Credit) -> BoolArray:
+        """[T] the tokens that carry loss: where a number of the whole step is asked for, not those that it is from."""
+        if not needs_constant(self.objective):
+            return credit.mask
+        carries: BoolArray = credit.mask & (credit.advantages != 0)
+        return carries
+
+    @torch.no_grad()
+    def constant(
+        self, trees: Sequence[Tree], credits: Sequence[Credit], table: TokenTable, chosen: Sequence[int], budget: int
+    ) -> torch.Tensor | None:
+        """The objective's number for one optimiser step, under the policy as it is before it; None: it asks for none.
+
+        Args:
+            chosen: the trees of the optimiser step.
+            budget: tokens per forward pass.
+        """
+        if not needs_constant(self.objective):
+            return None
+        asked = [(i, credits[i].mask & (credits[i].advantages == 0)) for i in chosen]
+        parts = [pieces(trees[i], mask, int(table.offsets[i]), sys.maxsize) for i, mask in asked if mask.any()]
+        if not parts:
+            raise LearnerError(
+                "The objective estimates a divergence from answers to other prompts, and there are none.",
+                hint="take at least two prompts per step.",
+            )
+        seen: list[RolloutBatch] = []
+        for batch in microbatches((piece for some in parts for piece in some), budget):
+            packed = pack([piece.tree for piece in batch.pieces], [p.mask for p in batch.pieces], self._policy.device)
+            log_probs = self._policy.token_scores(packed, entropy=False).log_probs
+            layout = RolloutLayout.of(batch.pieces)
+            seen.append(self._rollouts(batch, layout, packed, log_probs, table.advantages, keep=False))
+        references = [part.reference_log_probs for part in seen if part.reference_log_probs is not None]
+        joined = RolloutBatch(
+            log_probs=torch.cat([part.log_probs for part in seen]),
+            lengths=torch.cat([part.lengths for part in seen]),
+            advantages=torch.cat([part.advantages for part in seen]),
+            prompts=torch.cat([part.prompts for part in seen]),
+            prompt_count=max(part.prompt_count for part in seen),
+            reference_log_probs=torch.cat(references) if references else None,
+        )
+        return self.objective.constant(joined)
+
+    def loss(
+        self,
+        batch: Microbatch,
+        packed: Packed,
+        log_probs: torch.Tensor,
+        advantages: FloatArray,
+        weights: FloatArray,
+        constant: torch.Tensor | None,
+        tally: Tally,
+    ) -> torch.Tensor:
+        """The part of the loss that one micro-batch has, a scalar with gradient; its diagnostics go to `tally`.
+
+        Args:
+            log_probs: [N] of the scored tokens, with gradient.
+            advantages, weights: [A] of all tokens of the step.
+        """
+        layout = RolloutLayout.of(batch.pieces)
+        rollouts = self._rollouts(batch, layout, packed, log_probs, advantages, keep=self._keep, constant=constant)
+        losses, diagnostics = self.objective(rollouts)
+        shares = np.bincount(layout.prompt_of_token, weights[batch.scored], minlength=rollouts.prompt_count)
+        counts = torch.from_numpy(shares).to(losses.device)
+        for name, values in diagnostics.items():
+            known = ~torch.isnan(values)
+            tally.mean(name, values[known], counts[known])
+        return (counts * losses).sum()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The kept reference log-probabilities, for checkpoints."""
+        if not self._kept:
+            return {}
+        names = np.frombuffer(b"".join(self._kept), np.uint8).reshape(len(self._kept), -1)
+        values = torch.tensor(list(self._kept.values()), dtype=torch.float64)
+        return {f"{KEPT}names": torch.from_numpy(names.copy()), f"{KEPT}log_probs": values}
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Take back what `state` gave, and return the tensors of others."""
+        self._kept = {}
+        if f"{KEPT}names" in tensors:
+            names, values = tensors[f"{KEPT}names"].cpu().numpy(), tensors[f"{KEPT}log_probs"].tolist()
+            self._kept = {name.tobytes(): value for name, value in zip(names, values, strict=True)}
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith(KEPT)}
+
+    def _rollouts(
+        self,
+        batch: Microbatch,
+        layout: RolloutLayout,
+        packed: Packed,
+        log_probs: torch.Tensor,
+        advantages: FloatArray,
+        *,
+        keep: bool,
+        constant: torch.Tensor | None = None,
+    ) -> RolloutBatch:
+        device = log_probs.device
+        return RolloutBatch(
+            log_probs=layout.sums(log_probs),
+            lengths=layout.sums(torch.ones_like(log_probs)).detach(),
+            advantages=torch.from_numpy(advantages[batch.scored[layout.last]]).to(device),
+            prompts=torch.from_numpy(layout.prompts).to(device),
+            prompt_count=len(batch.pieces),
+            reference_log_probs=self._reference_sums(layout, packed, keep),
+            constant=constant,
+        )
+
+    def _reference_sums(self, layout: RolloutLayout, packed: Packed, keep: bool) -> torch.Tensor | None:
+        if self._reference is None:
+            return None
+        if keep and all(name in self._kept for name in layout.names):
+            known = [self._kept[name] for name in layout.names]
+            return torch.tensor(known, dtype=torch.float64, device=packed.tokens.device)
+        sums = layout.sums(self._reference.token_scores(packed, entropy=False).log_probs)
+        if keep:
+            for name, value in zip(layout.names, sums.tolist(), strict=True):
+                self._kept.setdefault(name, value)
+        return sums
+
+
+def token_reference(algorithm: Algorithm, reference: Reference | None) -> Reference | None:
+    """The reference, if something asks for its log-probability of every single token."""
+    parts = (*algorithm.regularisers, *(() if reads_rollouts(algorithm.objective) else (algorithm.objective,)))
+    return reference if any(getattr(part, "needs_reference", False) for part in parts) else None
