@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -42,6 +43,8 @@ class GeneralisedAdvantage:
         critic_decay: lambda of the critic's targets; None for the same (decoupled: VC-PPO, arXiv 2503.01491).
         discount: gamma per decision, in [0, 1].
         standardise: subtract the mean over all tokens of the step, divide by the deviation (customary in PPO; biased).
+        bootstrap: whether a rollout that a limit cut off is worth, beyond what it earned, what the critic says after
+            its last token. False where the limit belongs to the task: see `laurel.ppo`.
 
     Source: Schulman et al. 2016, arXiv 1506.02438, equation 16.
     """
@@ -50,6 +53,7 @@ class GeneralisedAdvantage:
     critic_decay: float | None = None
     discount: float = 1.0
     standardise: bool = False
+    bootstrap: bool = True
     returns: Returns = field(default_factory=TotalReward)
 
     needs_values = True
@@ -61,10 +65,12 @@ class GeneralisedAdvantage:
         credits = []
         for tree, value in zip(trees, values, strict=True):
             returns = self.returns(tree)
-            policy = temporal_differences(tree, value, returns, discount=self.discount, carry=self.decay)
-            critic = policy
+            differences = partial(
+                temporal_differences, tree, value, returns, discount=self.discount, bootstrap=self.bootstrap
+            )
+            policy = critic = differences(carry=self.decay)
             if self.critic_decay is not None and self.critic_decay != self.decay:
-                critic = temporal_differences(tree, value, returns, discount=self.discount, carry=self.critic_decay)
+                critic = differences(carry=self.critic_decay)
             mask = policy_mask(tree, returns)
             targets = np.where(mask, critic.before + critic.total, 0.0)
             credits.append(Credit(policy.total, mask, targets))
@@ -84,6 +90,7 @@ class VTrace:
     Attributes:
         rho_cap, c_cap: bounds on the ratios, rho_cap >= c_cap > 0.
         decay, discount: in [0, 1].
+        bootstrap: as in `GeneralisedAdvantage`.
 
     Source: IMPALA, arXiv 1802.01561, section 4.1.
     """
@@ -92,6 +99,7 @@ class VTrace:
     c_cap: float = 1.0
     decay: float = 1.0
     discount: float = 1.0
+    bootstrap: bool = True
     returns: Returns = field(default_factory=TotalReward)
 
     needs_values = True
@@ -119,6 +127,7 @@ class VTrace:
                 discount=self.discount,
                 carry=self.decay * np.minimum(ratio, self.c_cap),
                 weight=rho,
+                bootstrap=self.bootstrap,
             )
             advantages = np.where(mask, rho * (seen.delta + self.discount * seen.following), 0.0)
             credits.append(Credit(advantages, mask, np.where(mask, seen.before + seen.total, 0.0)))
@@ -134,26 +143,34 @@ class TurnAdvantage:
 
     Attributes:
         decay, discount: in [0, 1].
+        critic_decay: lambda of the critic's targets; None for the same.
+        bootstrap: as in `GeneralisedAdvantage`.
 
     Source: ArCHer's utterance level, arXiv 2402.19446, section 3.
     """
 
     decay: float = 1.0
     discount: float = 1.0
+    critic_decay: float | None = None
+    bootstrap: bool = True
     returns: Returns = field(default_factory=TotalReward)
 
     needs_values = True
 
     def __post_init__(self) -> None:
-        check_fractions(decay=self.decay, discount=self.discount)
+        check_fractions(decay=self.decay, critic_decay=self.critic_decay, discount=self.discount)
 
     def __call__(self, trees: Sequence[Tree], values: Sequence[FloatArray]) -> list[Credit]:
         credits = []
         for tree, value in zip(trees, values, strict=True):
             returns = self.returns(tree)
-            targets, starts = turn_targets(tree, value, returns, discount=self.discount, decay=self.decay)
+            leads_to = partial(turn_targets, tree, value, returns, discount=self.discount, bootstrap=self.bootstrap)
+            worth, starts = leads_to(decay=self.decay)
+            targets = worth
+            if self.critic_decay is not None and self.critic_decay != self.decay:
+                targets, _ = leads_to(decay=self.critic_decay)
             mask, flat = policy_mask(tree, returns), tree.flat
-            advantages = np.where(mask, (targets - starts)[flat.segment], 0.0)
+            advantages = np.where(mask, (worth - starts)[flat.segment], 0.0)
             credits.append(Credit(advantages, mask, np.where(mask, targets[flat.segment], 0.0)))
         return credits
 

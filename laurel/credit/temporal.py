@@ -11,6 +11,8 @@ A decision is a policy token. Between it and the next decision stand whatever th
       delta_b = r + discount V(o) - V(a)                   V(o): after the *last* observed token, before c
       delta_c = R + 0 - V(o)                               terminated: nothing follows; truncated: + discount V(c)
 
+Nobody is ever fitted to V(c) of a cut rollout: no rollout went on from there. See `bootstrap` for where that matters.
+
 Advantages pass from c to b unchanged by the number of observed tokens; nothing is read at the others. Where rollouts
 fork, what follows is the mean over the live continuations (`laurel.credit.fans`).
 """
@@ -51,6 +53,7 @@ def temporal_differences(
     discount: float = 1.0,
     carry: FloatArray | float = 1.0,
     weight: FloatArray | float = 1.0,
+    bootstrap: bool = True,
 ) -> Differences:
     """D_t = weight_t delta_t + discount carry_t D_t+1 over all live policy tokens of a tree.
 
@@ -61,6 +64,7 @@ def temporal_differences(
         returns: [R] aligned with `tree.leaves`, NaN where a rollout does not count; what a rollout earned beyond the
             rewards on its segments is paid at its end.
         discount: per decision, in [0, 1].
+        bootstrap: whether what would have followed a truncated rollout is worth V(its last token), or nothing.
     """
     flat = tree.flat
     if values.shape != (len(flat),):
@@ -69,7 +73,7 @@ def temporal_differences(
         )
     carries, weights = np.broadcast_to(carry, len(flat)), np.broadcast_to(weight, len(flat))
     before, delta, total, following = (np.zeros(len(flat)) for _ in range(4))
-    after = _Following(tree, values, returns, total)
+    after = _Following(tree, values, returns, total, bootstrap)
     for index in range(len(tree.segments) - 1, -1, -1):
         segment = tree.segments[index]
         if segment.source is not Source.POLICY or not after.live[index]:
@@ -92,8 +96,8 @@ def temporal_differences(
 class _Following:
     """What comes after the last token of a segment: reward, value and total of the next decision, as means."""
 
-    def __init__(self, tree: Tree, values: FloatArray, returns: FloatArray, total: FloatArray) -> None:
-        self.tree, self.values, self.total = tree, values, total
+    def __init__(self, tree: Tree, values: FloatArray, returns: FloatArray, total: FloatArray, bootstrap: bool) -> None:
+        self.tree, self.values, self.total, self.bootstrap = tree, values, total, bootstrap
         self.live = live_segments(tree, ~np.isnan(returns))
         self.children = live_children(tree, self.live)
         self.final = final_rewards(tree, returns)
@@ -102,8 +106,8 @@ class _Following:
         flat, last = self.tree.flat, int(self.tree.flat.ends[index]) - 1
         below = self.children[index]
         if not below:
-            truncated = ends_truncated(self.tree.segments[index])
-            return self.final[index], float(self.values[last]) if truncated else 0.0, 0.0
+            goes_on = self.bootstrap and ends_truncated(self.tree.segments[index])
+            return self.final[index], float(self.values[last]) if goes_on else 0.0, 0.0
         reward = value = future = 0.0
         for child in below:
             if self.tree.segments[child].source is Source.POLICY:

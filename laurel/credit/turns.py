@@ -10,7 +10,13 @@ from laurel.tree import FloatArray, Source, Tree
 
 
 def turn_targets(
-    tree: Tree, values: FloatArray, returns: FloatArray, *, discount: float = 1.0, decay: float = 1.0
+    tree: Tree,
+    values: FloatArray,
+    returns: FloatArray,
+    *,
+    discount: float = 1.0,
+    decay: float = 1.0,
+    bootstrap: bool = True,
 ) -> tuple[FloatArray, FloatArray]:
     """What every policy segment leads to, and the value where its turn began. [S], [S]; 0 on the others.
 
@@ -22,6 +28,7 @@ def turn_targets(
         values: [T], the value after each token, as in `laurel.credit.temporal`; only those before a turn are read.
         returns: [R] aligned with `tree.leaves`, NaN where a rollout does not count.
         discount, decay: per turn.
+        bootstrap: whether what would have followed a truncated rollout is worth V(its last token), or nothing.
     """
     flat, size = tree.flat, len(tree.segments)
     live = live_segments(tree, ~np.isnan(returns))
@@ -44,8 +51,8 @@ def turn_targets(
             else:
                 follows.append(targets[child])
         if not follows:
-            bootstrap = discount * values[flat.ends[index] - 1] if ends_truncated(segment) else 0.0
-            follows.append(final[index] + bootstrap)
+            goes_on = bootstrap and ends_truncated(segment)
+            follows.append(final[index] + (discount * float(values[flat.ends[index] - 1]) if goes_on else 0.0))
         targets[index] = segment.reward + float(np.mean(follows))
     policy = np.array([segment.source is Source.POLICY for segment in tree.segments])
     return np.where(policy, targets, 0.0), starts

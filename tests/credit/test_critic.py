@@ -18,6 +18,7 @@ RULES = [
     GeneralisedAdvantage(decay=0.9, critic_decay=1.0, discount=0.95),
     GeneralisedAdvantage(standardise=True),
     TurnAdvantage(decay=0.9, discount=0.8),
+    TurnAdvantage(decay=0.5, critic_decay=1.0, bootstrap=False),
     VTrace(rho_cap=1.2, c_cap=0.9, decay=0.9),
 ]
 seeds = st.integers(0, 10_000)
@@ -65,6 +66,24 @@ def test_turns_hand_computed():
 def test_a_truncated_turn_bootstraps():
     (credit,) = TurnAdvantage(discount=0.9)([two_turns(Ending.TRUNCATED)], [VALUES])
     assert credit.advantages[5] == pytest.approx(1 + 0.9 * 9 - 0.4)
+
+
+@pytest.mark.parametrize("rule", [GeneralisedAdvantage, TurnAdvantage, VTrace])
+def test_nothing_follows_a_limit_that_belongs_to_the_task(rule):
+    unread = np.append(VALUES[:-1], NAN)
+    log_ratios = np.zeros(len(unread))
+    cut = apply(rule(discount=0.9, bootstrap=False), two_turns(Ending.TRUNCATED), unread, log_ratios)
+    ended = apply(rule(discount=0.9), two_turns(), VALUES, log_ratios)
+    np.testing.assert_array_equal(cut.advantages, ended.advantages)
+    np.testing.assert_array_equal(cut.value_targets, ended.value_targets)
+
+
+def test_the_critic_of_turns_is_fitted_at_its_own_decay():
+    # At decay 0 the first turn is worth 0.5 + 0.9 * 0.4, at 1 it is 0.5 + 0.9 * 1; V before it is 0.6.
+    rule = TurnAdvantage(decay=0.0, critic_decay=1.0, discount=0.9)
+    (credit,) = rule([two_turns()], [VALUES])
+    np.testing.assert_allclose(credit.advantages, [0, 0.26, 0.26, 0, 0, 0.6, 0.6], atol=1e-15)
+    np.testing.assert_allclose(credit.value_targets, [0, 1.4, 1.4, 0, 0, 1, 1], atol=1e-15)
 
 
 def test_a_turn_that_forks_is_one_turn_with_the_mean_of_what_follows():
@@ -171,6 +190,8 @@ def test_only_values_of_decisions_are_read(rule, seed):
         (GeneralisedAdvantage, {"critic_decay": -0.1}),
         (GeneralisedAdvantage, {"discount": NAN}),
         (TurnAdvantage, {"decay": 2}),
+        (TurnAdvantage, {"critic_decay": 1.5}),
+        (VTrace, {"decay": -1}),
         (VTrace, {"c_cap": 2.0}),
         (VTrace, {"c_cap": 0.0}),
     ],

@@ -49,6 +49,10 @@ def test_a_truncated_rollout_bootstraps_and_a_terminated_one_does_not():
     cut = temporal_differences(dialogue(ending=Ending.TRUNCATED), values(), np.array([1.5]))
     np.testing.assert_allclose(ended.total[[2, 3, 7, 8]], [1.5 - 0.6, 1.5 - 0.8, 1 - 0.4, 1 - 0.7])
     np.testing.assert_allclose((cut.total - ended.total)[[2, 3, 7, 8]], 9.0)
+    # Where the limit is a rule of the task nothing follows, and V after the last token is not read.
+    unread = np.where(np.arange(9) == 8, NAN, values())
+    over = temporal_differences(dialogue(ending=Ending.TRUNCATED), unread, np.array([1.5]), bootstrap=False)
+    np.testing.assert_array_equal(over.total, ended.total)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.95, 1.0])
