@@ -47,6 +47,7 @@ _METHODS = (
     "reinforce_plus_plus",
     "remax",
     "rloo",
+    "trpo",
     "turn_ppo",
 )
 _NAMES = {
@@ -112,6 +113,7 @@ __all__ = [
     "theory",
     "train",
     "tree",
+    "trpo",
     "turn_ppo",
 ]
 
@@ -145,6 +147,7 @@ if TYPE_CHECKING:
         reinforce_plus_plus,
         remax,
         rloo,
+        trpo,
         turn_ppo,
     )
     from laurel.errors import LaurelError

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from laurel.algorithms import Algorithm, Demonstrated
+from laurel.algorithms import Algorithm, Demonstrated, TrustRegion
 from laurel.configuration import describe
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
@@ -32,6 +32,11 @@ PROMPTS_LOOKED_AT = 64
 # hidden-sized ones and this many of the width of the feed-forward.
 HIDDEN_SIZED_ACTIVATIONS = 16
 INNER_SIZED_ACTIVATIONS = 4
+# A product with the Fisher matrix in forward passes: one with tangents counts for two, one without, and its backward.
+FISHER_PASSES = 5
+# Vectors as long as the weights that the search for a step holds: gradient (twice), solution, residual, direction,
+# product, and the weights where it began.
+SEARCH_VECTORS = 7
 # Copies of one chunk of logits, in float32, that live at once while log-probabilities are computed.
 LOGIT_COPIES = 4
 
@@ -83,7 +88,7 @@ def explain(arguments: Mapping[str, Any]) -> RenderableType:
         card(f"{algorithm.name}: {algorithm.title}", [*_story(algorithm), *_choices(algorithm)]),
         card("settings", _settings(settings)),
         card("what there is to learn from", _available(algorithm, settings)),
-        card("each step", _batch(batch, settings["steps"])),
+        card("each step", [*_batch(batch, settings["steps"]), *_region(algorithm)]),
         card("memory, estimated", _memory(policy, algorithm, batch, settings)),
         card("time, estimated", _time(policy, algorithm, batch, settings["steps"])),
     )
@@ -203,6 +208,25 @@ def _batch(batch: Batch, steps: int) -> list[tuple[str, str]]:
     ]
 
 
+def _region(algorithm: Algorithm) -> list[tuple[str, str]]:
+    """What a trust region promises, and what it costs."""
+    region = algorithm.step
+    if not isinstance(region, TrustRegion):
+        return []
+    return [
+        (
+            "trust region",
+            f"the measured KL(old, now) stays within {region.maximum_kl:g} nats per token; a step that does not "
+            f"improve the surrogate there after {region.halvings} halvings is refused",
+        ),
+        (
+            "its cost",
+            f"at most {region.iterations} + 1 products with the Fisher matrix (damping {region.damping:g}), about "
+            f"{FISHER_PASSES} forward passes each, and 2 forward passes for every length of the step that is tried",
+        ),
+    ]
+
+
 def _memory(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     weights = policy.parameter_count
     trained = sum(parameter.numel() for parameter in policy.trainable_parameters().values())
@@ -215,9 +239,13 @@ def _memory(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mappin
     microbatch = _microbatch(policy, batch, settings["tokens_per_microbatch"])
     live = 0 if settings["reward"] is None and settings["environment"] is None else settings["max_live_rows"]
     cached = batch.prompts * batch.prompt_tokens + min(batch.rollouts, live) * batch.answer_tokens
+    masters = 4 if size < 4 else 0
+    moved = {"gradients, moments and masters": trained * (4 + 8 + masters)}
+    if isinstance(algorithm.step, TrustRegion):
+        moved = {"vectors of the search and masters": trained * (4 * SEARCH_VECTORS + masters)}
     parts = {
         "weights": weights * size,
-        "gradients, moments and masters": trained * (4 + 8 + (4 if size < 4 else 0)),
+        **moved,
         "reference": trained * size if algorithm.needs_reference else 0,
         f"activations of {microbatch:,} tokens": microbatch * per_token,
         "logits of one chunk": LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, microbatch * config.vocab_size),
@@ -241,7 +269,20 @@ def passes(algorithm: Algorithm) -> int:
     is three for every epoch, however many minibatches the epoch is divided into.
     """
     sampled = not isinstance(algorithm.source, Demonstrated)
-    return sampled + (not algorithm.step.on_policy) + algorithm.needs_reference + 3 * algorithm.step.epochs
+    return (
+        sampled
+        + (not algorithm.step.on_policy)
+        + algorithm.needs_reference
+        + 3 * algorithm.step.epochs
+        + _search_passes(algorithm)
+    )
+
+
+def _search_passes(algorithm: Algorithm) -> int:
+    """Forward passes of the search in a trust region whose first step is taken."""
+    if not isinstance(algorithm.step, TrustRegion):
+        return 0
+    return FISHER_PASSES * (algorithm.step.iterations + 1) + 3
 
 
 def _multiplied(policy: Policy) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laurel.algorithms import Algorithm, Demonstrated, Sampled
+from laurel.algorithms import Algorithm, Demonstrated, Sampled, TrustRegion
 from laurel.configuration import describe
 from laurel.credit import LeaveOneOut, SiblingMean, Standardised
 from laurel.environments import Environment, SingleTurn, runs_in_process
@@ -268,6 +268,8 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     algorithm: Algorithm = arguments["algorithm"]
     judged = arguments["held_out"] is not None
     unread: dict[str, str] = {}
+    if isinstance(algorithm.step, TrustRegion):
+        unread["optimiser"] = f"'{algorithm.name}' finds the length of its steps itself, within algorithm.maximum_kl"
     if not algorithm.needs_critic:
         unread["critic"] = f"'{algorithm.name}' asks for no values"
     if not judged:

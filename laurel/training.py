@@ -166,7 +166,7 @@ def _learner(
     return Learner(
         policy,
         algorithm,
-        optimiser or OptimiserSettings(),
+        optimiser,
         total_steps=steps,
         reference=reference,
         critic=critic_for(policy, kind=fitted.kind, model=fitted.model) if algorithm.needs_critic else None,
@@ -198,7 +198,7 @@ def _loop(session: Session, steps: int, evaluate_every: int, checkpoint_every: i
         phase("after_update", step)
         metrics = merge([experience.metrics, report.metrics])
         timings = {"gather_seconds": gathered - started, "learn_seconds": time.perf_counter() - gathered}
-        events = [("skipped", report.skipped)] if report.skipped else []
+        events = [(kind, why) for kind, why in (("skipped", report.skipped), ("refused", report.refused)) if why]
         run.record_step(
             step,
             experience.trees,

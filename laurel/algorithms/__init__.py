@@ -19,6 +19,7 @@ from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.registry import METHODS
+from laurel.algorithms.trust_region import trpo
 
 __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "Algorithm",
@@ -46,5 +47,6 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "reinforce_plus_plus",
     "remax",
     "rloo",
+    "trpo",
     "turn_ppo",
 ]

@@ -9,6 +9,7 @@ from laurel.algorithms.algorithm import Algorithm
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
+from laurel.algorithms.trust_region import trpo
 
 METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
     {
@@ -25,6 +26,7 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
             reinforce_plus_plus,
             remax,
             rloo,
+            trpo,
             turn_ppo,
         )
     }
