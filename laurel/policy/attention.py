@@ -31,6 +31,8 @@ class LayerCall:
         scale: factor on the dot products.
         window: a token attends to the `window` last path positions including its own; None: to all.
         softcap: dot products become `softcap * tanh(scores / softcap)`; None: unchanged.
+        wanted: flat indices of the queries whose output somebody reads, where that is not all of them: any finite
+            numbers will do for the others.
     """
 
     layer: int
@@ -40,6 +42,7 @@ class LayerCall:
     scale: float
     window: int | None
     softcap: float | None
+    wanted: torch.Tensor | None = None
 
 
 class AttentionPlan(Protocol):

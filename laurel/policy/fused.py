@@ -145,9 +145,10 @@ class FusedDecoder:
         for index, layer in enumerate(self.layers):
             if projected is None:
                 projected = layer.project(x)
-            attended = attend(plan, index, layer, layer.split(projected, cos, sin), shape)
-            if chosen is not None and layer is self.layers[-1]:
-                x, attended = rows_of(x, chosen), rows_of(attended, chosen)
+            wanted = chosen if layer is self.layers[-1] else None
+            attended = attend(plan, index, layer, layer.split(projected, cos, sin), shape, wanted)
+            if wanted is not None:
+                x, attended = rows_of(x, wanted), rows_of(attended, wanted)
             x, projected = layer.finish(x, attended), None
         if rows is not None and chosen is None:
             x = rows_of(x, rows)
@@ -185,12 +186,17 @@ class FusedDecoder:
 
 
 def attend(
-    plan: AttentionPlan, index: int, layer: Layer, heads: tuple[Tensor, Tensor, Tensor], shape: torch.Size
+    plan: AttentionPlan,
+    index: int,
+    layer: Layer,
+    heads: tuple[Tensor, Tensor, Tensor],
+    shape: torch.Size,
+    wanted: Tensor | None = None,
 ) -> Tensor:
     """What the heads of a layer gather, [T, H * W], from queries, keys and values [T, heads, W] of a batch `shape`."""
     query, key, value = (part.view(*shape, *part.shape[1:]).transpose(1, 2) for part in heads)
     settings = layer.settings
-    call = LayerCall(index, query, key, value, settings.scale, settings.window, settings.softcap)
+    call = LayerCall(index, query, key, value, settings.scale, settings.window, settings.softcap, wanted)
     return plan.attend(call).reshape(shape.numel(), -1)
 
 

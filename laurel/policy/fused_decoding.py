@@ -110,11 +110,11 @@ class DecodingStep:
             rotate(projected[:, :rotating], cos, sin, rotated)
             heads = (rotated[:, : layer.heads], rotated[:, layer.heads :], projected[:, rotating:])
             attended = attend(plan, index, layer, heads, tokens.shape)
-            x = own.output.linear(attended, layer.attention.o_proj.bias).add_(x)
+            x = own.output.linear_onto(x, attended, layer.attention.o_proj.bias)
             opened = own.open.linear(_normed(x, layer.inner_norm.variance_epsilon), own.open_bias)
             gate, up = opened.chunk(2, -1)
             inner = torch.nn.functional.silu(gate, inplace=True).mul_(up)
-            x = own.down.linear(inner, layer.mlp.down_proj.bias).add_(x)
+            x = own.down.linear_onto(x, inner, layer.mlp.down_proj.bias)
         norm = decoder.decoder.norm
         return _normed(x, norm.variance_epsilon).mul_(norm.weight)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 SMALLEST = 1 << 21
 """Multiply-adds from which oneDNN's longer start pays (measured between rows of 8 and 256)."""
 
-_HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
+_HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(torch._C._has_mkldnn)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -85,6 +85,13 @@ class PreparedWeight:
         if self._packed is None or x.numel() * self.outputs < SMALLEST:
             return torch.nn.functional.linear(x, self._plain, bias)
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, bias, "none", [], "")
+        return product
+
+    def linear_onto(self, residual: Tensor, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """residual + x @ weight.T + bias."""
+        if self._packed is None or x.numel() * self.outputs < SMALLEST:
+            return torch.nn.functional.linear(x, self._plain, bias).add_(residual)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._packed, bias, "add")
         return product
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -33,7 +34,7 @@ class TreeAttention:
     def __init__(self, layout: TreeLayout, positions: Tensor) -> None:
         self._layout = layout
         self._positions = positions
-        self._blocks: Blocks | None = None
+        self._blocks: dict[bool, Blocks] = {}
         self._masks: dict[int | None, list[tuple[slice, Tensor]]] = {}
 
     @classmethod
@@ -45,12 +46,18 @@ class TreeAttention:
         window = call.window if call.window is not None and call.window < self._layout.longest_path else None
         same_width = call.query.shape[-1] == call.value.shape[-1]
         if window is None and call.softcap is None and same_width and call.query.device.type == "cpu":
-            if self._blocks is None:
-                self._blocks = Blocks.of(self._layout, call.query.device)
-            return block_attention(call.query, call.key, call.value, self._blocks, call.scale)
+            return block_attention(call.query, call.key, call.value, self._cut(call.wanted), call.scale)
         if window not in self._masks:
             self._masks[window] = visible(self._layout, self._positions, window)
         return dense_attention(call, self._masks[window])
+
+    def _cut(self, wanted: Tensor | None) -> Blocks:
+        """One way for all layers of which everything is wanted, and one for the last."""
+        everything = wanted is None
+        if everything not in self._blocks:
+            asked = None if wanted is None else np.unique(wanted.cpu().numpy())
+            self._blocks[everything] = Blocks.of(self._layout, self._positions.device, asked)
+        return self._blocks[everything]
 
 
 def block_attention(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, scale: float) -> Tensor:
@@ -94,6 +101,12 @@ class _BlockAttention(torch.autograd.Function):
             part, part_sum = _flash(own.of(q), own.of(k), own.of(v), 0.0, True, scale=scale)
             own.of(output).copy_(part)
             own.of(log_sum).copy_(part_sum.unsqueeze(-1))
+        for last in blocks.last:
+            last.keys(output).zero_()
+            last.keys(log_sum).zero_()
+            part, part_sum = _flash(last.queries(q), last.keys(k), last.keys(v), 0.0, False, scale=scale)
+            last.queries(output).copy_(part)
+            last.queries(log_sum).copy_(part_sum.unsqueeze(-1))
         for inner in blocks.inner:
             part, part_sum = _flash(inner.queries(q), inner.keys(k), inner.keys(v), 0.0, False, scale=scale)
             total, sums = inner.queries(output), inner.queries(log_sum)
@@ -122,7 +135,7 @@ class _BlockAttention(torch.autograd.Function):
             )
             for total, part in zip((grad_q, grad_k, grad_v), parts, strict=True):
                 own.of(total).copy_(part)
-        for inner in ctx.blocks.inner:
+        for inner in (*ctx.blocks.last, *ctx.blocks.inner):
             part_q, part_k, part_v = _flash_backward(
                 inner.queries(grad),
                 inner.queries(q),

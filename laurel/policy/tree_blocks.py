@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from laurel.policy.packed import TreeLayout
+from laurel.tree import IntArray
 
 CALL_COST = 250
 """What starting one more kernel costs, in pairs of tokens (measured on the CPU with 4 heads of 64)."""
@@ -43,15 +44,16 @@ class OwnBlock:
 
 @dataclass(frozen=True)
 class InnerBlock:
-    """All descendants `stop:end` of the segment `start:stop` attend to the whole of it."""
+    """The tokens `first:end`, all descendants of the segment `start:stop` or its last token, attend to all of it."""
 
     start: int
     stop: int
+    first: int
     end: int
 
     def queries(self, tensor: Tensor) -> Tensor:
-        """[T, H, D] to the view [1, H, descendants, D]."""
-        return tensor[self.stop : self.end].transpose(0, 1).unsqueeze(0)
+        """[T, H, D] to the view [1, H, queries, D]."""
+        return tensor[self.first : self.end].transpose(0, 1).unsqueeze(0)
 
     def keys(self, tensor: Tensor) -> Tensor:
         """[T, H, D] to the view [1, H, segment, D]."""
@@ -90,28 +92,48 @@ class PathRows:
 
 @dataclass(frozen=True)
 class Blocks:
-    """Together they cover each pair of a token and its ancestor once, the `other` places of rows aside."""
+    """Together they cover each pair of a token and its ancestor once, the `other` places of rows aside.
+
+    Attributes:
+        own: of segments.
+        last: the last tokens of segments of which nothing else is wanted, in place of those segments' own blocks.
+        inner: of descendants.
+        rows: of whole paths.
+    """
 
     own: tuple[OwnBlock, ...]
+    last: tuple[InnerBlock, ...]
     inner: tuple[InnerBlock, ...]
     rows: tuple[PathRows, ...]
 
     @classmethod
-    def of(cls, layout: TreeLayout, device: torch.device) -> Blocks:
+    def of(cls, layout: TreeLayout, device: torch.device, wanted: IntArray | None = None) -> Blocks:
+        """The cheaper way to cut each tree.
+
+        Args:
+            layout: of the row.
+            device: of the tensors to come.
+            wanted: the tokens whose output is read, in order; None: all.
+        """
         own: list[OwnBlock] = []
+        last: list[InnerBlock] = []
         inner: list[InnerBlock] = []
         paths: list[_Path] = []
         for tree in _trees(layout):
-            tree_own, tree_inner, tree_paths = _own_blocks(tree), _inner_blocks(tree), _paths(tree)
+            tree_last = _last_blocks(tree, wanted)
+            replaced = {block.start for block in tree_last}
+            tree_own = _own_blocks([segment for segment in tree if segment[0] not in replaced])
+            tree_inner, tree_paths = _inner_blocks(tree), _paths(tree)
             pairs = sum(b.count * b.length**2 / 2 for b in tree_own)
-            pairs += sum((b.end - b.stop) * (b.stop - b.start) for b in tree_inner)
-            pairs += CALL_COST * (len(tree_own) + len(tree_inner))
+            pairs += sum((b.end - b.first) * (b.stop - b.start) for b in tree_inner)
+            pairs += CALL_COST * (len(tree_own) + len(tree_last) + len(tree_inner))
             if sum(_padded(path.length) ** 2 / 2 for path in tree_paths) <= pairs:
                 paths += tree_paths
             else:
                 own += tree_own
+                last += tree_last
                 inner += tree_inner
-        return cls(tuple(own), tuple(inner), _batches(paths, device))
+        return cls(tuple(own), tuple(last), tuple(inner), _batches(paths, device))
 
 
 _Segment = tuple[int, int, int]
@@ -147,7 +169,8 @@ def _trees(layout: TreeLayout) -> list[list[_Segment]]:
 def _own_blocks(tree: list[_Segment]) -> list[OwnBlock]:
     own: list[OwnBlock] = []
     for start, end, _ in tree:
-        if own and own[-1].length == end - start:
+        before = own[-1] if own else None
+        if before and before.length == end - start and before.start + before.count * before.length == start:
             own[-1] = OwnBlock(own[-1].start, own[-1].count + 1, own[-1].length)
         else:
             own.append(OwnBlock(start, 1, end - start))
@@ -155,7 +178,19 @@ def _own_blocks(tree: list[_Segment]) -> list[OwnBlock]:
 
 
 def _inner_blocks(tree: list[_Segment]) -> list[InnerBlock]:
-    return [InnerBlock(start, end, below) for start, end, below in tree if end < below]
+    return [InnerBlock(start, end, end, below) for start, end, below in tree if end < below]
+
+
+def _last_blocks(tree: list[_Segment], wanted: IntArray | None) -> list[InnerBlock]:
+    """For segments of which at most the last of several tokens is wanted: prompts, mostly, in the last layer."""
+    if wanted is None:
+        return []
+    asked = [np.searchsorted(wanted, [start, end - 1]) for start, end, _ in tree]
+    return [
+        InnerBlock(start, end, end - 1, end)
+        for (start, end, _), (first, last) in zip(tree, asked, strict=True)
+        if first == last and end - start > 1
+    ]
 
 
 def _paths(tree: list[_Segment]) -> list[_Path]:

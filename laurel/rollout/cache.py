@@ -7,6 +7,7 @@ D width of keys, Dv of values.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ import torch
 from laurel.tree import IntArray
 
 _FIRST_CAPACITY = 64
+
+flash_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+"""Attention of [N, K, Q, D] to [N, K, P, D], and the logsumexp of its scores [N, K, Q]."""
 
 
 @dataclass
@@ -155,6 +159,22 @@ class PrefixGroup:
         grid[cells] = rows
         place = [torch.from_numpy(array).to(device) for array in (grid, cells, rows)]
         return cls(block, first, last, place[0], place[1], None if len(rows) == total else place[2], width, length)
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether all prompts in the range have the same length, so that nothing of it is padding."""
+        return bool((self.block.lengths[self.first : self.last] == self.length).all())
+
+    def attend(self, layer: int, query: torch.Tensor, scale: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the rows' queries [B, K, Q, D] gather from their prefixes, [rows, K, Q, D], and the logsumexp of the
+        scores [rows, K, Q, 1]. On the CPU only, where prompts are `even`."""
+        chosen = slice(self.first, self.last), slice(None), slice(0, self.length)
+        keys, values = self.block.keys[layer][chosen], self.block.values[layer][chosen]
+        grid = self._to_grid(query).view(len(keys), keys.shape[1], -1, query.shape[-1])
+        mixed, log_sum = flash_attention(grid, keys, values, 0.0, False, scale=scale)
+        parts = mixed, log_sum.unsqueeze(-1)
+        by_row, sums = (self._from_grid(part.flatten(0, 1), query.shape[1], query.shape[2]) for part in parts)
+        return by_row, sums
 
     def scores(self, layer: int, query: torch.Tensor, scale: float) -> torch.Tensor:
         """[rows, K, Q, P] scaled dot products of the rows' queries [B, K, Q, D] with their prefixes."""

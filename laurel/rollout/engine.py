@@ -71,16 +71,16 @@ class Engine:
         plan, homes = prompt_plan(lengths, self.policy.device)
         tokens = self._tensor(np.concatenate(prompts))
         positions = self._tensor(np.concatenate([np.arange(length) for length in lengths]))
-        hidden = self.policy.hidden_states(tokens, positions, plan)
-        return self._kept(plan, homes, hidden[self._tensor(np.cumsum(lengths) - 1)])
+        last = self._tensor(np.cumsum(lengths) - 1)
+        return self._kept(plan, homes, self.policy.hidden_states(tokens, positions, plan, last))
 
     def compute_paths(self, paths: Sequence[tuple[Tree, int]]) -> list[Prompted]:
         """One packed forward pass over the paths to the ends of some segments; what they share is computed once."""
         row = path_row(paths)
         plan, homes = path_plan(row, self.policy.device)
         tokens, positions = self._tensor(row.tokens), self._tensor(row.positions)
-        hidden = self.policy.hidden_states(tokens, positions, plan)
-        return self._kept(plan, homes, hidden[self._tensor(np.array([path[-1] for path in row.paths]))])
+        last = self._tensor(np.array([path[-1] for path in row.paths]))
+        return self._kept(plan, homes, self.policy.hidden_states(tokens, positions, plan, last))
 
     def _kept(
         self, plan: PromptPlan | PathPlan, homes: Sequence[tuple[int, int]], hidden: torch.Tensor

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from laurel.policy.attention import LayerCall
-from laurel.rollout.cache import PrefixBlock, PrefixGroup, RowCache
+from laurel.rollout.cache import PrefixBlock, PrefixGroup, RowCache, flash_attention
 from laurel.tree import IntArray
 
 
@@ -60,6 +60,8 @@ class RowAttention:
 
     def attend(self, call: LayerCall, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """[B, H, n, Dv] from queries [B, H, n, D] and own keys [B, K, L, D] and values [B, K, L, Dv]."""
+        if self._merges(call, new=query.shape[2]):
+            return self._merged(call, query, key, value)
         rows, heads, new, width = query.shape
         shared, own = self.places.shared, self.places.own
         grouped = query.reshape(rows, key.shape[1], -1, width)
@@ -82,6 +84,34 @@ class RowAttention:
             else:
                 mixed.index_add_(0, group.rows, part)
         return mixed.view(rows, heads, new, -1)
+
+    def _merges(self, call: LayerCall, new: int) -> bool:
+        """Whether prefixes and own tokens are attended to by one flash kernel each: on the CPU, nothing masked."""
+        return (
+            bool(self.groups)
+            and new == 1
+            and call.query.device.type == "cpu"
+            and call.query.shape[-1] == call.value.shape[-1]
+            and call.softcap is None
+            and all(group.even and group.absent is None for group in self.groups)
+            and self._mask(call.window, new) is None
+        )
+
+    def _merged(self, call: LayerCall, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """As `attend`: with o_i and l_i the output and logsumexp of each part, o = sum_i exp(l_i - logsumexp l) o_i."""
+        rows, heads, new, width = query.shape
+        grouped = query.reshape(rows, key.shape[1], -1, width)
+        mixed, log_sum = flash_attention(grouped, key, value, 0.0, False, scale=call.scale)
+        log_sum = log_sum.unsqueeze(-1)
+        for group in self.groups:
+            part, part_sum = group.attend(call.layer, grouped, call.scale)
+            if group.rows is None:
+                mixed.lerp_(part, torch.sigmoid(part_sum - log_sum).to(part.dtype))
+            else:
+                weight = torch.sigmoid(part_sum - log_sum[group.rows]).to(part.dtype)
+                mixed[group.rows] = mixed[group.rows].lerp(part, weight)
+        attended: torch.Tensor = mixed.reshape(rows, heads, new, -1)
+        return attended
 
     def _prefix_scores(self, call: LayerCall, query: torch.Tensor) -> torch.Tensor:
         if len(self.groups) == 1 and self.groups[0].rows is None:

@@ -27,7 +27,7 @@ def test_blocks_of_a_fan_by_hand() -> None:
     """Prompt of 3, answers of 2, 2 and 4: the two short answers are one batch; all eight tokens attend the prompt."""
     blocks = Blocks.of(FAN, CPU)
     assert blocks.own == (OwnBlock(0, 1, 3), OwnBlock(3, 2, 2), OwnBlock(7, 1, 4))
-    assert blocks.inner == (InnerBlock(0, 3, 11),)
+    assert blocks.inner == (InnerBlock(0, 3, 3, 11),)
     assert blocks.rows == ()
 
 
@@ -44,7 +44,17 @@ def test_a_long_prompt_is_not_computed_again() -> None:
     starts = np.array([0, *range(500, 1524, 64)])
     ends = np.array([500, *range(564, 1525, 64)])
     blocks = Blocks.of(TreeLayout(starts, ends, np.array([1524, *ends[1:]]), 564), CPU)
-    assert blocks == Blocks((OwnBlock(0, 1, 500), OwnBlock(500, 16, 64)), (InnerBlock(0, 500, 1524),), ())
+    assert blocks == Blocks((OwnBlock(0, 1, 500), OwnBlock(500, 16, 64)), (), (InnerBlock(0, 500, 500, 1524),), ())
+
+
+def test_of_a_prompt_only_the_last_token_is_computed_where_nothing_else_is_wanted() -> None:
+    starts = np.array([0, *range(500, 1524, 64)])
+    ends = np.array([500, *range(564, 1525, 64)])
+    layout = TreeLayout(starts, ends, np.array([1524, *ends[1:]]), 564)
+    blocks = Blocks.of(layout, CPU, np.arange(499, 1524))
+    inner = InnerBlock(0, 500, 500, 1524)
+    assert blocks == Blocks((OwnBlock(500, 16, 64),), (InnerBlock(0, 500, 499, 500),), (inner,), ())
+    assert Blocks.of(layout, CPU, np.arange(498, 1524)) == Blocks.of(layout, CPU)
 
 
 def test_a_chain_is_one_row() -> None:
@@ -56,19 +66,21 @@ def test_a_chain_is_one_row() -> None:
 @pytest.mark.parametrize("call_cost", [0, tree_blocks.CALL_COST, 10**9])
 @settings(max_examples=40, deadline=None)
 @given(seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=3), segments=st.integers(1, 12))
-def test_each_pair_is_covered_once(call_cost: int, seeds: list[int], segments: int) -> None:
+def test_each_pair_of_a_wanted_token_is_covered_once(call_cost: int, seeds: list[int], segments: int) -> None:
     trees = [random_tree(seed, segments=segments) for seed in seeds]
+    total = sum(len(tree.flat) for tree in trees)
+    draw = np.random.default_rng(seeds)
+    wanted = None if seeds[0] % 3 == 0 else np.flatnonzero(draw.random(total) < draw.random())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tree_blocks, "CALL_COST", call_cost)
-        blocks = Blocks.of(pack(trees, [tree.flat.policy for tree in trees]).layout, CPU)
-    total = sum(len(tree.flat) for tree in trees)
+        blocks = Blocks.of(pack(trees, [tree.flat.policy for tree in trees]).layout, CPU, wanted)
     covered = np.zeros((total, total), np.int64)
     for own in blocks.own:
         for index in range(own.count):
             place = slice(own.start + index * own.length, own.start + (index + 1) * own.length)
             covered[place, place] += np.tri(own.length, dtype=np.int64)
-    for inner in blocks.inner:
-        covered[inner.stop : inner.end, inner.start : inner.stop] += 1
+    for inner in (*blocks.last, *blocks.inner):
+        covered[inner.first : inner.end, inner.start : inner.stop] += 1
     for rows in blocks.rows:
         for place, token in zip(rows.own.tolist(), rows.token.tolist(), strict=True):
             row = place // rows.length * rows.length
@@ -76,4 +88,5 @@ def test_each_pair_is_covered_once(call_cost: int, seeds: list[int], segments: i
     expected = np.zeros_like(covered)
     for tree, end in zip(trees, np.cumsum([len(tree.flat) for tree in trees]), strict=True):
         expected[end - len(tree.flat) : end, end - len(tree.flat) : end] = ancestors(tree.flat)
-    np.testing.assert_array_equal(covered, expected)
+    rows = slice(None) if wanted is None else wanted
+    np.testing.assert_array_equal(covered[rows], expected[rows])
