@@ -58,9 +58,11 @@ _METHODS = (
 _NAMES = {
     **dict.fromkeys(_METHODS, "laurel.algorithms"),
     "Algorithm": "laurel.algorithms",
+    "Budget": "laurel.objectives",
     "CriticSettings": "laurel.learner",
     "Evaluation": "laurel.evaluation",
     "Failed": "laurel.tree",
+    "KL": "laurel.algorithms",
     "LaurelError": "laurel.errors",
     "Limits": "laurel.rollout",
     "OptimiserSettings": "laurel.learner",
@@ -76,7 +78,9 @@ _NAMES = {
 }
 
 __all__ = [
+    "KL",
     "Algorithm",
+    "Budget",
     "CriticSettings",
     "Evaluation",
     "Failed",
@@ -140,6 +144,7 @@ if TYPE_CHECKING:
         tree,
     )
     from laurel.algorithms import (
+        KL,
         Algorithm,
         cispo,
         clone,
@@ -158,6 +163,7 @@ if TYPE_CHECKING:
     from laurel.errors import LaurelError
     from laurel.evaluation import Evaluation, evaluate
     from laurel.learner import CriticSettings, OptimiserSettings
+    from laurel.objectives import Budget
     from laurel.plan import explain
     from laurel.restoring import policy_of_run
     from laurel.rewards import check_reward

@@ -15,6 +15,7 @@ from laurel.algorithms.algorithm import (
     TokenLoss,
     TrustRegion,
 )
+from laurel.algorithms.constraints import KL
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
@@ -27,6 +28,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "Credit",
     "CreditRule",
     "Demonstrated",
+    "KL",
     "METHODS",
     "Reduction",
     "RolloutBatch",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from laurel.algorithms.algorithm import Algorithm, Sampled, Step
-from laurel.algorithms.terms import clip_term, regularised, regularisers
+from laurel.algorithms.constraints import KL, held
+from laurel.algorithms.terms import clip_term
 from laurel.credit import GeneralisedAdvantage, TurnAdvantage
-from laurel.objectives import ClippedRatio, TokenMean
+from laurel.objectives import Budget, ClippedRatio, TokenMean
 
 TOKENS = "1/(sum_i |o_i|) sum_i sum_t "
 
@@ -15,13 +16,14 @@ def ppo(
     decay: float = 1.0,
     critic_decay: float | None = None,
     discount: float = 1.0,
+    bootstrap: bool = True,
     standardise: bool = False,
     clip: float = 0.2,
     clip_high: float | None = None,
     maximum_kl: float | None = None,
-    kl: float = 0.0,
-    kl_estimator: str = "k3",
+    kl: float | KL = 0.0,
     entropy: float = 0.0,
+    constraint: Budget | None = None,
     epochs: int = 4,
     minibatches: int = 1,
 ) -> Algorithm:
@@ -32,42 +34,53 @@ def ppo(
             one turn, where no states merge. Below 1 it trusts the critic: for tasks of several turns.
         critic_decay: lambda of the critic's own targets; None for the same.
         discount: gamma per token.
+        bootstrap: a rollout that a limit cut off would have gone on: what would have followed is worth V(its last
+            token). No rollout ever teaches the critic that value, so where most are cut off values feed on themselves
+            and being cut off pays. False: nothing follows, as where the limit is a rule of the task
+            (arXiv 1712.00378).
         standardise: advantages of a step minus their mean, over their deviation (customary, biased).
         clip, clip_high: how far below and above 1 a token's ratio is still rewarded (`clip_high` None: the same).
         maximum_kl: stop an update once KL(old, pi), measured in nats per token, exceeds this; None: never.
-        kl, kl_estimator: strength of the pull to the reference policy, and "k2" or "k3"; 0 needs no reference.
+        kl: strength of the pull to the reference policy: a number (in the reward), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
+        constraint: a bound on a part of the score or on the length of answers: a `Budget`.
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
     advantage = f"A = sum_k ({discount:g} * {decay:g})^k (r + {discount:g} V(s_(t+k+1)) - V(s_(t+k)))"
+    advantage += _cut_off(bootstrap)
+    near = held(kl, entropy, constraint, place="reward")
     return Algorithm(
         name="ppo",
         title="Proximal policy optimisation",
         paper="Schulman et al. 2017, arXiv 1707.06347, equations 7 and 11; advantages: arXiv 1506.02438",
         equation=f"{TOKENS}{clip_term(clip, high)}, {advantage}{', standardised over the step' if standardise else ''}"
-        + regularised(kl, kl_estimator, entropy),
+        + near.terms,
         source=Sampled(),
-        credit=GeneralisedAdvantage(decay, critic_decay, discount, standardise),
+        credit=GeneralisedAdvantage(decay, critic_decay, discount, standardise, bootstrap),
         objective=ClippedRatio(clip, high),
-        regularisers=regularisers(kl, kl_estimator, entropy),
+        regularisers=near.regularisers,
+        penalties=near.penalties,
         reduction=TokenMean(),
         step=Step(epochs, minibatches, maximum_kl),
         deviations="decay defaults to 1 (the paper: 0.95), because token prefixes never merge; the critic has its own "
-        "weights, optimiser and learning rate (the paper: one loss for both) and no value clip unless asked.",
+        "weights, optimiser and learning rate (the paper: one loss for both) and no value clip unless asked; kl, which "
+        "the paper has not, is off unless set; a number stands in the reward, as in InstructGPT (arXiv 2203.02155).",
     )
 
 
 def turn_ppo(
     *,
     decay: float = 1.0,
+    critic_decay: float | None = None,
     discount: float = 1.0,
+    bootstrap: bool = True,
     clip: float = 0.2,
     clip_high: float | None = None,
     maximum_kl: float | None = None,
-    kl: float = 0.0,
-    kl_estimator: str = "k3",
+    kl: float | KL = 0.0,
     entropy: float = 0.0,
+    constraint: Budget | None = None,
     epochs: int = 4,
     minibatches: int = 1,
 ) -> Algorithm:
@@ -75,25 +88,35 @@ def turn_ppo(
 
     Args:
         decay, discount: lambda and gamma per turn, not per token; what the environment says costs neither.
+        critic_decay: lambda of the critic's own targets; None for the same.
+        bootstrap: as in `ppo`: False where the limits are rules of the task, such as a game with short turns.
         clip, clip_high: how far below and above 1 a token's ratio is still rewarded (`clip_high` None: the same).
         maximum_kl: stop an update once KL(old, pi), measured in nats per token, exceeds this; None: never.
-        kl, kl_estimator: strength of the pull to the reference policy, and "k2" or "k3"; 0 needs no reference.
+        kl: strength of the pull to the reference policy: a number (in the reward), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
+        constraint: a bound on a part of the score or on the length of answers: a `Budget`.
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
     advantage = f"A = r + {discount:g} (V(next turn) + {decay:g} A(next turn)) - V(this turn)"
+    advantage += _cut_off(bootstrap)
+    near = held(kl, entropy, constraint, place="reward")
     return Algorithm(
         name="turn_ppo",
         title="Proximal policy optimisation over turns",
         paper="Zhou et al. 2024 (ArCHer), arXiv 2402.19446, section 3; Schulman et al. 2017, arXiv 1707.06347",
-        equation=f"{TOKENS}{clip_term(clip, high)}, {advantage}" + regularised(kl, kl_estimator, entropy),
+        equation=f"{TOKENS}{clip_term(clip, high)}, {advantage}" + near.terms,
         source=Sampled(),
-        credit=TurnAdvantage(decay, discount),
+        credit=TurnAdvantage(decay, discount, critic_decay, bootstrap),
         objective=ClippedRatio(clip, high),
-        regularisers=regularisers(kl, kl_estimator, entropy),
+        regularisers=near.regularisers,
+        penalties=near.penalties,
         reduction=TokenMean(),
         step=Step(epochs, minibatches, maximum_kl),
         deviations="ArCHer learns its turn-level critic off-policy from replayed turns and has a second, token-level "
         "update; here the critic is fitted to the turns just drawn, and a clipped ratio per token does the update.",
     )
+
+
+def _cut_off(bootstrap: bool) -> str:
+    return f", V = {'V(last token)' if bootstrap else '0'} where a limit cuts"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from laurel.errors import ConfigurationError
-from laurel.objectives import EntropyBonus, KLPenalty, TokenLoss
+from laurel.objectives import EntropyBonus, KLPenalty, PromptMean, Reduction, TokenLoss, TokenMean
 
 
 def regularisers(kl: float, kl_estimator: str, entropy: float, *, usual: str = "k3") -> tuple[TokenLoss, ...]:
@@ -24,6 +24,19 @@ def regularisers(kl: float, kl_estimator: str, entropy: float, *, usual: str = "
 def regularised(kl: float, kl_estimator: str, entropy: float) -> str:
     """The end of an equation: its regularisers."""
     return (f" - {kl:g} {kl_estimator}(pi, ref)" if kl else "") + (f" + {entropy:g} H(pi)" if entropy else "")
+
+
+def token_mean(denominator: str) -> tuple[Reduction, str]:
+    """The mean over tokens in one of its two readings, and how it begins an equation.
+
+    Raises:
+        ConfigurationError: for a third.
+    """
+    if denominator == "step":
+        return TokenMean(), "1/(sum_i |o_i|) sum_i sum_t "
+    if denominator == "prompt":
+        return PromptMean(), "1/P sum_q 1/(sum_(i in q) |o_i|) sum_i sum_t "
+    raise ConfigurationError(f"algorithm: unknown denominator {denominator!r}.", hint="use 'step' or 'prompt'.")
 
 
 def clip_term(low: float, high: float) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from laurel.algorithms import (
+    KL,
     Demonstrated,
     Sampled,
     Step,
@@ -61,7 +62,7 @@ def test_methods_differ_by_the_lines_in_which_their_papers_differ():
 
 
 def test_settings_reach_their_part_and_the_equation():
-    method = grpo(clip=0.1, clip_high=0.3, kl=0.04, kl_estimator="k2", entropy=0.01, ddof=1, epochs=2, minibatches=3)
+    method = grpo(clip=0.1, clip_high=0.3, kl=KL(0.04, estimator="k2"), entropy=0.01, ddof=1, epochs=2, minibatches=3)
     assert method.objective == ClippedRatio(0.1, 0.3)
     assert method.regularisers == (KLPenalty(0.04, "k2"), EntropyBonus(0.01))
     assert method.credit == Standardised(ddof=1)
@@ -85,12 +86,6 @@ def test_dapo_settings():
         dapo(denominator="batch")
 
 
-@pytest.mark.parametrize("method", [reinforce, rloo, grpo])
-def test_k1_is_refused_even_before_kl_is_turned_on(method):
-    with pytest.raises(ConfigurationError, match="k1"):
-        method(kl_estimator="k1")
-
-
 def test_using_a_batch_again_needs_a_ratio():
     with pytest.raises(ConfigurationError, match="ratio"):
         dataclasses.replace(rloo(), step=Step(epochs=2))
@@ -106,6 +101,11 @@ def test_methods_with_a_critic_say_so():
     assert chosen.objective == ClippedRatio(0.2, 0.3)
     assert chosen.step == Step(4, 2, 0.1)
     assert (turn_ppo(decay=0.5).credit, turn_ppo().reduction) == (TurnAdvantage(0.5, 1.0), TokenMean())
+    assert turn_ppo(critic_decay=0.7, bootstrap=False).credit == TurnAdvantage(critic_decay=0.7, bootstrap=False)
+    assert ppo(bootstrap=False).credit == GeneralisedAdvantage(bootstrap=False)
+    for method in (ppo, turn_ppo):
+        assert "V = V(last token) where a limit cuts" in method().equation
+        assert "V = 0 where a limit cuts" in method(bootstrap=False).equation
     assert ppo().needs_critic and turn_ppo().needs_critic and not grpo().needs_critic
     for wrong in ({"decay": 1.1}, {"discount": -0.1}, {"critic_decay": 2.0}):
         with pytest.raises(ConfigurationError, match=r"must lie in \[0, 1\]"):

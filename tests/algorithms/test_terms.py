@@ -9,9 +9,6 @@ from laurel.errors import ConfigurationError
 @pytest.mark.parametrize(
     ("method", "unread", "enough"),
     [
-        ("grpo", {"kl_estimator": "k2"}, {"kl": 0.1}),
-        ("rloo", {"kl_estimator": "k2"}, {"kl": 0.1}),
-        ("reinforce_plus_plus", {"kl_estimator": "k3"}, {"kl": 0.1}),
         ("dapo", {"overlong_cushion": 5}, {"overlong_limit": 20}),
         ("dapo", {"maximum_draws": 9, "dynamic_sampling": False}, {"dynamic_sampling": True}),
     ],
@@ -25,6 +22,4 @@ def test_a_setting_without_a_reader_is_refused_by_name(method, unread, enough):
 
 
 def test_a_setting_at_its_default_counts_as_left_out():
-    METHODS["grpo"](**{"kl_estimator": "k3", "kl": 0.0})
-    METHODS["reinforce_plus_plus"](**{"kl_estimator": "k2"})
     METHODS["dapo"](**{"dynamic_sampling": False, "maximum_draws": 4, "overlong_cushion": 4096})

@@ -11,7 +11,7 @@ import pytest
 import torch
 from learner_trees import VOCABULARY, batch, dialogue, fan, segment
 
-from laurel.algorithms import Algorithm, Credit, clone, dapo, dr_grpo, grpo, reinforce, rloo
+from laurel.algorithms import KL, Algorithm, Credit, clone, dapo, dr_grpo, grpo, reinforce, rloo
 from laurel.credit import WholeReturn
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner import Learner, OptimiserSettings, UpdateReport
@@ -76,7 +76,7 @@ def distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 ALGORITHMS = {
     "reinforce": reinforce(baseline=0.2),
-    "rloo": rloo(kl=0.1, entropy=0.01),
+    "rloo": rloo(kl=KL(0.1, place="loss", estimator="exact"), entropy=0.01),
     "grpo": grpo(kl=0.05),
     "dr_grpo": dr_grpo(length=8),
     "dapo": dapo(),
