@@ -1,5 +1,6 @@
 """The least that a step must compute, and how fast this machine multiplies matrices."""
 
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import torch
 from workloads import Workload
+
+from laurel.policy import products
 
 
 def forward_operations(model: Path, workload: Workload, answer_tokens: Sequence[int]) -> int:
@@ -43,13 +46,14 @@ def step_operations(model: Path, workload: Workload, answer_tokens: Sequence[int
 
 
 def matrix_rate(threads: int, sizes: Sequence[int] = (512, 1024, 1536), repetitions: int = 5) -> float:
-    """Floating-point operations per second of the fastest of some float32 square matrix products."""
+    """Floating-point operations per second of the fastest of some float32 square products, by any library at hand."""
     torch.set_num_threads(threads)
     fastest = 0.0
-    for size in sizes:
-        left, right = torch.randn(size, size), torch.randn(size, size)
-        for _ in range(repetitions):
-            start = time.perf_counter()
-            left @ right
-            fastest = max(fastest, 2 * size**3 / (time.perf_counter() - start))
+    with torch.inference_mode():
+        for size, product in itertools.product(sizes, (torch.mm, products.linear)):
+            left, right = torch.randn(size, size), torch.randn(size, size)
+            for _ in range(repetitions):
+                start = time.perf_counter()
+                product(left, right)
+                fastest = max(fastest, 2 * size**3 / (time.perf_counter() - start))
     return fastest

@@ -15,8 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SMALLEST = 1 << 21
-"""Multiply-adds from which oneDNN's longer start pays (measured between rows of 8 and 256)."""
+SMALLEST = 1 << 20
+"""Multiply-adds from which oneDNN's longer start pays (measured with 1 to 256 rows of 64 to 768)."""
 
 _HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(torch._C._has_mkldnn)
 
