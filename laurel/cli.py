@@ -71,6 +71,10 @@ def train(
     from laurel.training import train as start
 
     arguments = resolve(_recipe(recipe, overrides), start)
+    for name in ("tasks", "held_out"):
+        left_out = getattr(arguments.get(name), "left_out", None)
+        if left_out is not None and left_out.count:
+            console.print(f"{name}: {left_out}", highlight=False, markup=False, soft_wrap=True)
     arguments["resume"] = resume or arguments.get("resume", False)
     arguments["progress"] = Terminal(console)
     again = shlex.join(["laurel", "train", str(recipe), *(overrides or ()), "--resume"])

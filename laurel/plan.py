@@ -13,12 +13,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from laurel.algorithms import Algorithm, Demonstrated, TrustRegion
+from laurel.algorithms import Algorithm, Compared, Demonstrated, Sampled, TrustRegion
 from laurel.configuration import describe
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
 from laurel.policy import Policy, load
 from laurel.policy.log_probs import CHUNK_ELEMENTS
+from laurel.preferences import Preference, PreferenceSet
 from laurel.preflight import check_fit, check_parts, prompt_lengths, unread_arguments
 from laurel.rewards import GradingSettings
 from laurel.rollout import Limits
@@ -117,6 +118,8 @@ def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
     algorithm: Algorithm = settings["algorithm"]
     tasks: TaskSet = settings["tasks"]
     prompt_tokens = max(prompt_lengths(policy, tasks))
+    if isinstance(algorithm.source, Compared):
+        return _judged_batch(policy, settings, algorithm.source, prompt_tokens)
     demonstrated = isinstance(algorithm.source, Demonstrated)
     if demonstrated:
         answer_tokens = max(policy.answer_lengths([task.reference or "" for task in tasks]))
@@ -130,6 +133,19 @@ def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
         prompt_tokens=prompt_tokens,
         answer_tokens=answer_tokens,
         optimiser_steps=algorithm.step.epochs * algorithm.step.minibatches,
+    )
+
+
+def _judged_batch(policy: Policy, settings: Mapping[str, Any], source: Compared, prompt_tokens: int) -> Batch:
+    """The plan where every prompt brings its answers along: the most and the longest of them."""
+    answers = [task.answers for task in settings["tasks"]]
+    step = settings["algorithm"].step
+    return Batch(
+        prompts=settings["prompts_per_step"],
+        samples=max(map(len, answers)) + source.mismatched,
+        prompt_tokens=prompt_tokens,
+        answer_tokens=max(policy.answer_lengths([answer for some in answers for answer in some])),
+        optimiser_steps=step.epochs * step.minibatches,
     )
 
 
@@ -173,7 +189,8 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         if name in unread:
             rows.append((name, f"not read: {unread[name]}"))
         elif isinstance(value, TaskSet):
-            rows.append((name, f"{value.name}: {len(value):,} tasks"))
+            left_out = f"; {value.left_out}" if isinstance(value, PreferenceSet) and value.left_out.count else ""
+            rows.append((name, f"{value.name}: {len(value):,} tasks{left_out}"))
         else:
             rows.append((name, _short(meant.get(name) if value is None else value)))
     return rows
@@ -184,6 +201,7 @@ def _available(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[tuple[
     parts = {
         "reward": settings["reward"] is not None or settings["environment"] is not None,
         "demonstrations or gold answers": all(task.reference is not None for task in looked_at),
+        "judged answers": all(isinstance(task, Preference) for task in looked_at),
         "dynamics (an environment that answers)": settings["environment"] is not None,
         "held-out tasks": settings["held_out"] is not None,
         "accelerator": torch.cuda.is_available(),
@@ -268,7 +286,7 @@ def passes(algorithm: Algorithm) -> int:
     Sampling is one, and so are the log-probabilities before several optimiser steps and those of a reference. Learning
     is three for every epoch, however many minibatches the epoch is divided into.
     """
-    sampled = not isinstance(algorithm.source, Demonstrated)
+    sampled = isinstance(algorithm.source, Sampled)
     return (
         sampled
         + (not algorithm.step.on_policy)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laurel.algorithms import Algorithm, Demonstrated, Sampled, TrustRegion
+from laurel.algorithms import Algorithm, Compared, Demonstrated, Sampled, TrustRegion
 from laurel.configuration import describe
-from laurel.credit import LeaveOneOut, SiblingMean, Standardised
+from laurel.credit import LeaveOneOut, Preferred, SiblingMean, Standardised
 from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
+from laurel.judged import judged
 from laurel.learner import OptimiserSettings
 from laurel.policy import Policy
 from laurel.rewards import REWARDS, GradingSettings
@@ -37,7 +38,7 @@ SETTINGS = {
     "optimiser": OptimiserSettings,
     "grading": GradingSettings,
 }
-COMPARE_SIBLINGS = (LeaveOneOut, SiblingMean, Standardised)
+COMPARE_SIBLINGS = (LeaveOneOut, Preferred, SiblingMean, Standardised)
 TASKS_PER_CHUNK = 1024
 NAMED_TASKS = 5
 
@@ -66,7 +67,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             raise ConfigurationError(f"'{name}' would not be read: {why}.", hint=f"remove '{name}'.")
     _check_limits(arguments["limits"] or Limits(), arguments["environment"])
     graded = arguments["reward"] is not None or arguments["environment"] is not None
-    if not graded and not isinstance(algorithm.source, Demonstrated):
+    if not graded and isinstance(algorithm.source, Sampled):
         raise ConfigurationError(
             f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
         )
@@ -74,6 +75,11 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         raise ConfigurationError(
             f"'{algorithm.name}' compares the samples of a prompt, so samples_per_prompt=1 teaches it nothing.",
             hint="take at least 2 (8 is usual), or a method without this comparison, such as reinforce.",
+        )
+    if isinstance(algorithm.source, Compared) and algorithm.source.mismatched and arguments["prompts_per_step"] < 2:
+        raise ConfigurationError(
+            f"'{algorithm.name}' joins each prompt with an answer to another one of the step, and there is none.",
+            hint="set prompts_per_step to at least 2; the more, the better its estimate of the divergence.",
         )
     sampling: Sampling = arguments["sampling"] or Sampling()
     if isinstance(algorithm.source, Sampled) and algorithm.source.greedy_baseline and sampling.top_k == 1:
@@ -141,7 +147,9 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
         return
     limits: Limits = arguments["limits"] or Limits()
     room = min(limits.max_path_tokens or policy.context_length, policy.context_length)
-    if isinstance(arguments["algorithm"].source, Demonstrated):
+    if isinstance(arguments["algorithm"].source, Compared):
+        _check_judged(policy, arguments["algorithm"], arguments["tasks"])
+    elif isinstance(arguments["algorithm"].source, Demonstrated):
         _check_demonstrations(policy, arguments["tasks"])
     else:
         check_prompts(policy, arguments["tasks"], room)
@@ -187,12 +195,32 @@ def _check_demonstrations(policy: Policy, tasks: TaskSet) -> None:
         answers = policy.answer_lengths([task.reference or "" for task in some])
         return [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
 
-    lengths = _lengths(tasks, lengths_of)
+    _check_lengths(policy, tasks, _lengths(tasks, lengths_of), "demonstration")
+
+
+def _check_judged(policy: Policy, algorithm: Algorithm, tasks: TaskSet) -> None:
+    """Every task brings judged answers that fit, and some of them teach this algorithm something."""
+    preferences = [judged(task) for task in tasks]
+    if isinstance(algorithm.credit, Preferred) and not any(task.distinguishes for task in preferences):
+        raise TaskError(
+            f"'{algorithm.name}' compares answers, and in '{tasks.name}' none is better than another to its prompt.",
+            hint="give pairs or rankings without ties; from thumbs on single answers learns kto.",
+        )
+
+    def lengths_of(some: Sequence[Task]) -> list[int]:
+        prompts = policy.prompt_lengths([task.prompt for task in some])
+        answers = [max(policy.answer_lengths(judged(task).answers)) for task in some]
+        return [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+
+    _check_lengths(policy, tasks, _lengths(tasks, lengths_of), "preference")
+
+
+def _check_lengths(policy: Policy, tasks: TaskSet, lengths: Sequence[int], noun: str) -> None:
     room = policy.context_length
     long = [(task, length) for task, length in zip(tasks, lengths, strict=True) if length > room]
     if long:
         raise TaskError(
-            f"{_named(tasks, long, 'demonstration')} for the policy's context of {room} tokens.",
+            f"{_named(tasks, long, noun)} for the policy's context of {room} tokens.",
             hint="shorten or leave out these rows, or take a model with a longer context.",
         )
 
@@ -275,8 +303,9 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     if not judged:
         for name in ("evaluate_every", "evaluation_samples", "evaluation_sampling", "watched_reward"):
             unread[name] = "without held_out tasks nothing is evaluated"
-    if isinstance(algorithm.source, Demonstrated):
-        why = f"'{algorithm.name}' learns from demonstrations"
+    if not isinstance(algorithm.source, Sampled):
+        what = "judged answers" if isinstance(algorithm.source, Compared) else "demonstrations"
+        why = f"'{algorithm.name}' learns from {what}"
         unread["samples_per_prompt"] = why
         if judged and arguments["evaluation_sampling"] is not None:
             unread["sampling"] = f"{why}, and evaluation_sampling stands beside it"

@@ -114,7 +114,13 @@ class Terminal:
 def status_line(metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> str:
     """The numbers that tell whether a run is healthy, in one line; a part that was not measured is left out."""
     parts = []
-    for name, label, digits in (("reward", "reward", 3), ("answer_tokens", "length", 1), ("entropy", "entropy", 3)):
+    shown = (
+        ("reward", "reward", 3),
+        ("preference/accuracy", "accuracy", 3),
+        ("answer_tokens", "length", 1),
+        ("entropy", "entropy", 3),
+    )
+    for name, label, digits in shown:
         metric = metrics.get(name)
         if metric is not None and metric.count:
             parts.append(f"{label} {metric.mean:.{digits}f}")

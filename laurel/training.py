@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from laurel.algorithms import Algorithm, Demonstrated, Sampled
+from laurel.algorithms import Algorithm, Compared, Sampled
 from laurel.configuration import describe
 from laurel.environments import Environment
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
+from laurel.judged import JudgedExperience
 from laurel.learner import CriticSettings, Learner, OptimiserSettings
 from laurel.metrics import merge
 from laurel.policy import Policy, Reference, critic_for, load
@@ -23,7 +24,7 @@ from laurel.rewards import Grader, GradingSettings, Reward
 from laurel.rollout import Limits, LocalSampler
 from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers, phase
 from laurel.session import Session
-from laurel.tasks import TaskSet
+from laurel.tasks import Cursor, TaskSet
 from laurel.tree import Sampling
 
 SAMPLES_PER_PROMPT = 8
@@ -67,7 +68,7 @@ def train(
         tasks: what to train on.
         algorithm: a method, such as `laurel.grpo(clip=0.2)`.
         reward: a built-in reward or any function of (task, text) or (task, rollout); not needed where the environment
-            pays rewards or where demonstrations are learned from.
+            pays rewards or where demonstrations or judged answers are learned from.
         environment: what answers the policy; default: nothing does (one turn).
         held_out: tasks that are only evaluated; they must share no prompt with `tasks`.
         watched_reward: judges the held-out answers too, and is never trained on: where it parts from the reward, the
@@ -123,8 +124,8 @@ def train(
         tracked = stack.enter_context(open_trackers(trackers, store))
         cursor = tasks.cursor(seed)
         gather: Gather
-        if isinstance(algorithm.source, Demonstrated) or grader is None:
-            gather = DemonstratedExperience(policy, cursor, prompts_per_step, learner.credit)
+        if not isinstance(algorithm.source, Sampled) or grader is None:
+            gather = _written(algorithm, policy, cursor, prompts_per_step, learner)
         else:
             samples = samples_per_prompt or SAMPLES_PER_PROMPT
             gather = SampledExperience(
@@ -174,6 +175,13 @@ def _learner(
         seed=seed,
         tokens_per_microbatch=tokens_per_microbatch,
     )
+
+
+def _written(algorithm: Algorithm, policy: Policy, cursor: Cursor, prompts: int, learner: Learner) -> Gather:
+    """Experience that nobody samples: judged answers, or demonstrations."""
+    if isinstance(algorithm.source, Compared):
+        return JudgedExperience(algorithm.source, policy, cursor, prompts, learner.credit)
+    return DemonstratedExperience(policy, cursor, prompts, learner.credit)
 
 
 def _greedy(sampler: LocalSampler, algorithm: Algorithm) -> LocalSampler | None:

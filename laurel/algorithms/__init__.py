@@ -18,6 +18,7 @@ from laurel.algorithms.algorithm import (
 from laurel.algorithms.constraints import KL
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
+from laurel.algorithms.preference_methods import dpo, ipo, kto, orpo, simpo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.registry import METHODS
 from laurel.algorithms.trust_region import trpo
@@ -41,14 +42,19 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "cispo",
     "clone",
     "dapo",
+    "dpo",
     "dr_grpo",
     "grpo",
     "gspo",
+    "ipo",
+    "kto",
+    "orpo",
     "ppo",
     "reinforce",
     "reinforce_plus_plus",
     "remax",
     "rloo",
+    "simpo",
     "trpo",
     "turn_ppo",
 ]

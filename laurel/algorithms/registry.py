@@ -8,6 +8,7 @@ from types import MappingProxyType
 from laurel.algorithms.algorithm import Algorithm
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
+from laurel.algorithms.preference_methods import dpo, ipo, kto, orpo, simpo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.trust_region import trpo
 
@@ -18,14 +19,19 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
             cispo,
             clone,
             dapo,
+            dpo,
             dr_grpo,
             grpo,
             gspo,
+            ipo,
+            kto,
+            orpo,
             ppo,
             reinforce,
             reinforce_plus_plus,
             remax,
             rloo,
+            simpo,
             trpo,
             turn_ppo,
         )

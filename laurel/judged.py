@@ -1,0 +1,91 @@
+"""Judged answers as experience: a prompt with its answers as the leaves of one tree, their scores as outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from laurel.algorithms import Compared
+from laurel.errors import TaskError
+from laurel.experience import Assign, Experience, rollout_metrics
+from laurel.metrics import Metric
+from laurel.policy import Policy
+from laurel.preferences import Preference
+from laurel.tasks import Cursor, Task
+from laurel.tree import MISMATCHED, Ending, Outcome, Score, Segment, Source, Tree
+
+
+@dataclass
+class JudgedExperience:
+    """Lay out the next `prompts` tasks with their judged answers as trees, one rollout per answer.
+
+    With `Compared(mismatched=True)` the answers to each prompt are followed by the first answer to the next prompt of
+    the step (to the first prompt, after the last).
+    """
+
+    source: Compared
+    policy: Policy
+    cursor: Cursor
+    prompts: int
+    credit: Assign
+
+    def __call__(self, step: int, policy_version: int) -> Experience:
+        tasks = [judged(task) for task in self.cursor.next(self.prompts)]
+        trees = [comparison(self.policy, task, f"{step}.{index}") for index, task in enumerate(tasks)]
+        if self.source.mismatched:
+            trees = with_mismatched(trees)
+        credits = self.credit(trees)
+        silent = len(trees) - sum(credit.carries_signal for credit in credits)
+        metrics = {
+            "answer_tokens": rollout_metrics(trees)["answer_tokens"],
+            "groups_without_signal": Metric(float(silent), float(len(trees))),
+        }
+        return Experience(trees, credits, [], metrics)
+
+
+def judged(task: Task) -> Preference:
+    """The task, which must be a preference.
+
+    Raises:
+        TaskError: its answers were not judged.
+    """
+    if not isinstance(task, Preference):
+        raise TaskError(
+            f"Task {task.id} has no judged answers to learn from.",
+            hint="read the tasks by laurel.preferences.pairs (rankings, ratings, thumbs).",
+        )
+    return task
+
+
+def comparison(policy: Policy, task: Preference, tree_id: str) -> Tree:
+    """The answers to a prompt, each ended by the policy's end token, as leaves in their order.
+
+    Raises:
+        TaskError: prompt and answer do not fit in the policy's context.
+    """
+    prompt = policy.encode_prompt(task.prompt)
+    text = task.prompt if isinstance(task.prompt, str) else policy.decode(prompt)
+    segments = [Segment(Source.PROMPT, prompt, -1, text=text)]
+    for index, (answer, score) in enumerate(zip(task.answers, task.scores, strict=True)):
+        tokens = policy.encode_answer(answer)
+        if len(prompt) + len(tokens) > policy.context_length:
+            raise TaskError(
+                f"Task {task.id}: prompt and answer {index} have {len(prompt) + len(tokens)} tokens; the policy's "
+                f"context holds {policy.context_length}.",
+                hint="shorten or leave out this row.",
+            )
+        outcome = Outcome(Ending.TERMINATED, task.kind.value, Score(score))
+        name = f"{tree_id}.{index}"
+        segments.append(Segment(Source.POLICY, tokens, 0, text=answer, outcome=outcome, rollout_id=name))
+    return Tree(tree_id, task.id, tuple(segments))
+
+
+def with_mismatched(trees: Sequence[Tree]) -> list[Tree]:
+    """Every tree with the first answer of the next one as one more leaf, which nobody judged."""
+    widened = []
+    for tree, other in zip(trees, [*trees[1:], *trees[:1]], strict=True):
+        answer = other.segments[1]
+        outcome = Outcome(Ending.TERMINATED, "mismatched", MISMATCHED)
+        added = replace(answer, parent=0, outcome=outcome, rollout_id=f"{tree.id}.mismatched")
+        widened.append(replace(tree, segments=(*tree.segments, added)))
+    return widened
