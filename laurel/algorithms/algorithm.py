@@ -165,6 +165,12 @@ class Algorithm:
                 "away from the policy that drew the batch.",
                 hint="choose an objective with a ratio, such as laurel.objectives.Surrogate.",
             )
+        if self.needs_log_ratios and getattr(self.objective, "corrects_sampler", False):
+            raise ConfigurationError(
+                f"{self.name}: its credit and its objective both weigh tokens by how the policy moved since they were "
+                "drawn, and once is right.",
+                hint="take the SamplerCorrection off the objective.",
+            )
         if not self.step.on_policy and not corrects:
             raise ConfigurationError(
                 f"{self.name}: {self.step.epochs} epochs of {self.step.minibatches} minibatches use a batch after the "
@@ -182,6 +188,16 @@ class Algorithm:
     def needs_divergence(self) -> bool:
         """Whether some part of the loss reads the exact divergence from the reference, summed over the vocabulary."""
         return any(getattr(part, "needs_divergence", False) for part in self.regularisers)
+
+    @property
+    def needs_log_ratios(self) -> bool:
+        """Whether credit reads how far the policy has moved since the experience was drawn."""
+        return getattr(self.credit, "needs_log_ratios", False)
+
+    @property
+    def corrects_sampler(self) -> bool:
+        """Whether experience of other weights than the present ones may be learned from."""
+        return self.needs_log_ratios or getattr(self.objective, "corrects_sampler", False)
 
     @property
     def needs_critic(self) -> bool:

@@ -9,7 +9,7 @@ from laurel.credit.continuations import (
     is_continuation,
 )
 from laurel.credit.credit import Credit, CreditRule
-from laurel.credit.critic import CriticRule, GeneralisedAdvantage, TurnAdvantage, VTrace
+from laurel.credit.critic import CriticRule, GeneralisedAdvantage, OffPolicyRule, TurnAdvantage, VTrace
 from laurel.credit.fans import branch_advantages, rollout_shares, segment_values
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
 from laurel.credit.preferred import Preferred, Thumbs
@@ -40,6 +40,7 @@ __all__ = [
     "GreedyBaseline",
     "LeaveOneOut",
     "MonteCarloValues",
+    "OffPolicyRule",
     "OverlongPenalty",
     "Place",
     "Preferred",

@@ -30,6 +30,20 @@ class CriticRule(Protocol):
     def __call__(self, trees: Sequence[Tree], values: Sequence[FloatArray]) -> list[Credit]: ...
 
 
+class OffPolicyRule(Protocol):
+    """As `CriticRule`, with log pi - log mu of every drawn token, [T] per tree: what drew it may be an older policy.
+
+    `needs_log_ratios` is True beside `needs_values`. The rule weighs by the ratio, so the objective must not.
+    """
+
+    needs_values: bool
+    needs_log_ratios: bool
+
+    def __call__(
+        self, trees: Sequence[Tree], values: Sequence[FloatArray], log_ratios: Sequence[FloatArray]
+    ) -> list[Credit]: ...
+
+
 @dataclass(frozen=True)
 class GeneralisedAdvantage:
     """A_t = sum_k (discount * decay)^k delta_t+k, with delta_t = r_t + discount V(s_t+1) - V(s_t).

@@ -153,7 +153,7 @@ class Constraints:
         parts = [
             piece
             for tree, offset in zip(trees, offsets.tolist(), strict=False)
-            for piece in pieces(tree, _drawn(tree), offset, self._uncut)
+            for piece in pieces(tree, drawn_tokens(tree), offset, self._uncut)
         ]
         for batch in microbatches(parts, self._together):
             packed = pack([piece.tree for piece in batch.pieces], [p.mask for p in batch.pieces], self._policy.device)
@@ -165,7 +165,7 @@ class Constraints:
         return _by_tree(ratios, offsets), _by_tree(divergences, offsets) if exact else None
 
 
-def _drawn(tree: Tree) -> BoolArray:
+def drawn_tokens(tree: Tree) -> BoolArray:
     """The policy tokens below which a rollout did not fail, [T]."""
     outcomes = [tree.segments[leaf].outcome for leaf in tree.leaves]
     alive = np.array([outcome is None or not outcome.failed for outcome in outcomes])

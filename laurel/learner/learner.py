@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from laurel.algorithms import Algorithm, Credit, Sampled, Step, TrustRegion
-from laurel.credit import CreditRule, CriticRule
+from laurel.credit import CreditRule, CriticRule, OffPolicyRule
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner.batching import (
     Microbatch,
@@ -24,6 +24,7 @@ from laurel.learner.batching import (
 from laurel.learner.constraints import COEFFICIENT, Constraints
 from laurel.learner.measures import advantage_metrics, age_metrics, tally_reference, tally_sampler
 from laurel.learner.optimiser import OptimiserSettings
+from laurel.learner.ratios import sampler_log_ratios
 from laurel.learner.rollouts import RolloutObjective, token_reference
 from laurel.learner.tally import Tally
 from laurel.learner.trust_region import TrustRegionSearch, mover
@@ -180,7 +181,11 @@ class Learner:
         if self._critic is None:
             return cast(CreditRule, self.algorithm.credit)(trees)
         values = self._critic.values(trees)
-        credits = cast(CriticRule, self.algorithm.credit)(trees, values)
+        if self.algorithm.needs_log_ratios:
+            ratios = sampler_log_ratios(self.policy, trees, together=self._together, uncut=self._uncut)
+            credits = cast(OffPolicyRule, self.algorithm.credit)(trees, values, ratios)
+        else:
+            credits = cast(CriticRule, self.algorithm.credit)(trees, values)
         said = [np.where(c.mask, v[t.flat.parent], 0.0) for c, v, t in zip(credits, values, trees, strict=True)]
         return [replace(credit, values=before) for credit, before in zip(credits, said, strict=True)]
 
@@ -216,9 +221,9 @@ class Learner:
 
         Raises:
             LearnerError: if credit and trees do not fit, if tokens were drawn by other weights than the present ones
-                and the method neither corrects for that (`laurel.objectives.SamplerCorrection`) nor imitates, or if a
-                loss or gradient is not finite. The weights are then as they were before the optimiser step that
-                failed; the message names the rollouts.
+                and the method neither corrects for that (`laurel.objectives.SamplerCorrection`,
+                `laurel.credit.VTrace`) nor imitates, or if a loss or gradient is not finite. The weights are then as
+                they were before the optimiser step that failed; the message names the rollouts.
         """
         if self._critic is None:
             return self._learn(trees, credits, step)
@@ -312,8 +317,7 @@ class Learner:
 
     def _check_age(self, batches: list[Microbatch], table: TokenTable) -> None:
         """Refuse tokens that other weights drew; demonstrations, which nobody drew, have no age."""
-        drawn = isinstance(self.algorithm.source, Sampled)
-        if not drawn or getattr(self.algorithm.objective, "corrects_sampler", False):
+        if not isinstance(self.algorithm.source, Sampled) or self.algorithm.corrects_sampler:
             return
         for piece in (piece for batch in batches for piece in batch.pieces):
             versions = table.policy_versions[piece.scored]
@@ -326,7 +330,7 @@ class Learner:
                     f"{int(versions[first])}, but the learner is at version {self.version}, and "
                     f"'{self.algorithm.name}' takes its experience for its own.",
                     hint="draw fresh rollouts before every update (policy_version=learner.version), or wrap the "
-                    "objective in laurel.objectives.SamplerCorrection.",
+                    "objective in laurel.objectives.SamplerCorrection, or take the credit from laurel.credit.VTrace.",
                 )
 
     def _weights(

@@ -30,7 +30,7 @@ from laurel.theory.exact import (
 )
 from laurel.theory.examples import example_dialogue, example_logits, example_world
 from laurel.theory.random_trees import random_tree
-from laurel.theory.states import token_histories, token_values
+from laurel.theory.states import token_histories, token_log_ratios, token_values
 from laurel.theory.world import Path, Reply, World, group_tree, path_segments, single_turn
 
 __all__ = [
@@ -71,5 +71,6 @@ __all__ = [
     "soft_bellman_policy",
     "token_divergences",
     "token_histories",
+    "token_log_ratios",
     "token_values",
 ]

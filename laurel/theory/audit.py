@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from laurel.algorithms import Algorithm, Sampled
-from laurel.credit import Credit, CreditRule, CriticRule
+from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule
 from laurel.errors import ConfigurationError
 from laurel.objectives import Reduction, TokenBatch, TokenLoss, reads_rollouts
 from laurel.theory.designs import Experience, groups, with_greedy
 from laurel.theory.exact import history_values, return_gradient
 from laurel.theory.examples import example_logits, example_world
-from laurel.theory.states import token_values
+from laurel.theory.states import token_log_ratios, token_values
 from laurel.theory.world import World
 from laurel.tree import FloatArray, Tree
 
@@ -184,7 +184,7 @@ def audit(
     estimated = gradient_distribution(
         drawn,
         logits,
-        credit=_with_exact_values(algorithm, world, logits),
+        credit=_with_exact_values(algorithm, world, logits, logits if behaviour is None else behaviour),
         losses=(cast(TokenLoss, algorithm.objective),),
         reduction=algorithm.reduction,
         behaviour=behaviour,
@@ -192,14 +192,18 @@ def audit(
     return compare(algorithm.name, samples, estimated, return_gradient(world, logits))
 
 
-def _with_exact_values(algorithm: Algorithm, world: World, logits: torch.Tensor) -> CreditRule:
+def _with_exact_values(algorithm: Algorithm, world: World, logits: torch.Tensor, behaviour: torch.Tensor) -> CreditRule:
     """The algorithm's credit; its critic, if it has one, knows the exact values."""
     if not algorithm.needs_critic:
         return cast(CreditRule, algorithm.credit)
-    rule, values = cast(CriticRule, algorithm.credit), history_values(world, logits)
+    values = history_values(world, logits)
 
     def credit(trees: Sequence[Tree]) -> list[Credit]:
-        return rule(trees, [np.nan_to_num(token_values(tree, values)) for tree in trees])
+        said = [np.nan_to_num(token_values(tree, values)) for tree in trees]
+        if not algorithm.needs_log_ratios:
+            return cast(CriticRule, algorithm.credit)(trees, said)
+        ratios = [token_log_ratios(tree, world, logits, behaviour) for tree in trees]
+        return cast(OffPolicyRule, algorithm.credit)(trees, said, ratios)
 
     return credit
 

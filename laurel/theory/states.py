@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
-from laurel.theory.world import History
+from laurel.theory.world import History, World
 from laurel.tree import FloatArray, Tree
 
 
@@ -33,3 +34,17 @@ def token_values(tree: Tree, values: Mapping[History, float]) -> FloatArray:
             history = () if in_prompt else (*before, int(tree.flat.tokens[token]))
             after[token] = values.get(history, np.nan)
     return after
+
+
+def token_log_ratios(tree: Tree, world: World, logits: torch.Tensor, behaviour: torch.Tensor) -> FloatArray:
+    """log pi - log mu of every policy token of a tree of `world`, [T]; NaN on the others.
+
+    Args:
+        logits, behaviour: [S, V], the tables of pi and of mu, which drew the tokens.
+    """
+    difference = torch.log_softmax(logits, -1) - torch.log_softmax(behaviour, -1)
+    ratios = np.full(len(tree.flat), np.nan)
+    for token, before in enumerate(token_histories(tree)):
+        if tree.flat.policy[token]:
+            ratios[token] = float(difference[world.states[world.state(before)], tree.flat.tokens[token]])
+    return ratios

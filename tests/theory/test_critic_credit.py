@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from laurel.algorithms import Algorithm, Sampled, ppo
 from laurel.credit import Credit, GeneralisedAdvantage, TurnAdvantage, VTrace
 from laurel.objectives import ConstantLength, PolicyGradient
 from laurel.theory import (
     World,
+    audit,
     example_dialogue,
     example_logits,
     example_world,
@@ -19,6 +21,7 @@ from laurel.theory import (
     path_log_probs,
     return_gradient,
     single_turn,
+    token_log_ratios,
     token_values,
 )
 
@@ -38,6 +41,13 @@ def critic(values: dict, beyond: float = 0.0) -> Callable:
         return [np.nan_to_num(token_values(tree, values), nan=beyond) for tree in trees]
 
     return read
+
+
+def v_trace(rho_cap: float = float("inf"), c_cap: float = float("inf")) -> Algorithm:
+    """Policy gradient with the credit of V-trace: a method for stale data, put together by hand."""
+    return Algorithm(
+        "v_trace", "", "", "", Sampled(), VTrace(rho_cap=rho_cap, c_cap=c_cap), PolicyGradient(), ConstantLength()
+    )
 
 
 def with_critic(rule, values: Callable, log_ratios: Callable | None = None) -> Callable:
@@ -142,21 +152,8 @@ def test_turn_advantages_are_exact_with_exact_values(decay):
 
 
 def log_ratios(world: World, behaviour: torch.Tensor) -> Callable:
-    """log pi - log mu after each token, by its state and id."""
-    difference = torch.log_softmax(example_logits(world), -1) - torch.log_softmax(behaviour, -1)
-
-    def read(trees):
-        rows = []
-        for tree in trees:
-            values = {history: float(index) for history, index in world.states.items()}
-            state = token_values(tree, values)[tree.flat.parent]
-            drawn = tree.flat.policy
-            ratios = np.full(len(tree.flat), np.nan)
-            ratios[drawn] = difference[state[drawn].astype(int), tree.flat.tokens[drawn]]
-            rows.append(ratios)
-        return rows
-
-    return read
+    """log pi - log mu of the tokens that mu drew."""
+    return lambda trees: [token_log_ratios(tree, world, example_logits(world), behaviour) for tree in trees]
 
 
 def expected_targets(world: World, rule: VTrace, values: dict, behaviour: torch.Tensor) -> dict:
@@ -203,3 +200,18 @@ def test_the_first_turn_of_v_trace_is_exact_and_later_ones_are_weighted_by_the_s
             visits[name][list(path.states)] += chance
     exact = return_gradient(world, logits) * (visits["mu"] / visits["pi"])[:, None]
     np.testing.assert_allclose(given, exact, atol=1e-10)
+
+
+def test_the_audit_tells_v_trace_how_the_policy_moved(world):
+    logits = example_logits(world)
+    now = audit(v_trace(), world, samples=1)
+    assert (now.scale, now.bias) == pytest.approx((1, 0), abs=1e-10)
+    # Stale and uncorrected it is far off; corrected, only the states are still visited as the sampler visits them.
+    old = -0.4 * logits
+    stale = audit(ppo(bootstrap=False), world, samples=1, behaviour=old)
+    seen = audit(v_trace(), world, samples=1, behaviour=old)
+    assert seen.cosine > stale.cosine
+    # With one token there is one state, and nothing is left of the age.
+    short = single_turn(vocabulary=4, horizon=1, score=lambda answer: [0.0, 1.0, 0.3, -0.5][answer[0]])
+    given = audit(v_trace(), short, samples=1, behaviour=-0.4 * example_logits(short))
+    assert given.bias == pytest.approx(0, abs=1e-10)
