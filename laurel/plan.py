@@ -159,7 +159,7 @@ def _story(algorithm: Algorithm) -> list[tuple[str, str]]:
 
 def _choices(algorithm: Algorithm) -> list[tuple[str, str]]:
     rows = []
-    for part in ("source", "credit", "objective", "regularisers", "reduction", "step"):
+    for part in ("source", "penalties", "credit", "objective", "regularisers", "reduction", "step"):
         value = getattr(algorithm, part)
         rows.append((part, ", ".join(map(_short, value)) or "none" if isinstance(value, tuple) else _short(value)))
     return rows
@@ -284,14 +284,16 @@ def passes(algorithm: Algorithm) -> int:
     """How often each distinct token of a step is computed, in forward passes; a backward pass is twice as dear as one.
 
     Sampling is one, and so are the log-probabilities before several optimiser steps and those of a reference. Learning
-    is three for every epoch, however many minibatches the epoch is divided into.
+    is three for every epoch, however many minibatches the epoch is divided into, and one more with an exact divergence;
+    a penalty in the reward that reads the reference is two, of policy and reference, before credit is given.
     """
     sampled = isinstance(algorithm.source, Sampled)
     return (
         sampled
         + (not algorithm.step.on_policy)
-        + algorithm.needs_reference
-        + 3 * algorithm.step.epochs
+        + 2 * any(getattr(part, "needs_reference", False) for part in algorithm.penalties)
+        + any(getattr(part, "needs_reference", False) for part in (algorithm.objective, *algorithm.regularisers))
+        + (3 + algorithm.needs_divergence) * algorithm.step.epochs
         + _search_passes(algorithm)
     )
 

@@ -14,8 +14,11 @@ from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.judged import judged
 from laurel.learner import OptimiserSettings
+from laurel.objectives import Budget
+from laurel.objectives.penalties import ANSWER_TOKENS
 from laurel.policy import Policy
-from laurel.rewards import REWARDS, GradingSettings
+from laurel.rewards import REWARDS, GradingSettings, Reward
+from laurel.rewards.weighted import Weighted
 from laurel.rollout import Limits
 from laurel.tasks import Task, TaskSet, check_leak
 from laurel.tasks.normalise import normalised
@@ -81,6 +84,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"'{algorithm.name}' joins each prompt with an answer to another one of the step, and there is none.",
             hint="set prompts_per_step to at least 2; the more, the better its estimate of the divergence.",
         )
+    _check_bounded_parts(algorithm, arguments["reward"])
     sampling: Sampling = arguments["sampling"] or Sampling()
     if isinstance(algorithm.source, Sampled) and algorithm.source.greedy_baseline and sampling.top_k == 1:
         raise ConfigurationError(
@@ -115,6 +119,29 @@ def _check_limits(limits: Limits, environment: Environment | None) -> None:
 
 def check_splits(tasks: TaskSet, held_out: TaskSet, environment: Environment | None) -> None:
     """Refuse held-out tasks that are trained on.
+def _check_branching(name: str, branching: Branching, sampling: Sampling) -> None:
+    """Refuse continuations without a bound, and such as can only repeat the sample that they continue."""
+    _ = branching.places_per_sample
+    if sampling.top_k == 1:
+        raise ConfigurationError(
+            f"'{name}' looks at what else could have followed, and with top_k=1 every continuation is the sample.",
+            hint="leave sampling.top_k out.",
+        )
+
+
+def _check_bounded_parts(algorithm: Algorithm, reward: Reward | None) -> None:
+    """Refuse a budget on a part that the reward, where it says what its parts are, does not have."""
+    for penalty in algorithm.penalties:
+        if not isinstance(penalty, Budget) or penalty.part == ANSWER_TOKENS or not isinstance(reward, Weighted):
+            continue
+        if penalty.part.partition("/")[0] not in reward.parts:
+            raise ConfigurationError(
+                f"algorithm: the constraint bounds '{penalty.part}', which is no part of the reward "
+                f"({', '.join(reward.parts)}).",
+                hint="add it to the weighted reward, with weight 0 if it is only bounded.",
+            )
+
+
 
     Where prompts are the tasks, equal prompts are equal tasks. An environment may give many tasks one prompt and tell
     them apart by their ids: there, a pair with the same prompt and the same id is one task.

@@ -51,3 +51,12 @@ def test_the_longest_of_all_prompts_counts_and_a_limit_on_the_path() -> None:
     assert (batch.prompt_tokens, batch.answer_tokens) == (8, 8)
     batch = plan.derive(policy, settings(limits=laurel.Limits(max_new_tokens=99, max_path_tokens=9)))
     assert (batch.prompt_tokens, batch.answer_tokens) == (3, 6)
+
+
+def test_what_holds_the_policy_costs_passes_of_its_own() -> None:
+    plain = plan.passes(laurel.rloo())
+    assert plan.passes(laurel.rloo(kl=0.1)) == plain + 2  # policy and reference, before credit is given
+    assert plan.passes(laurel.grpo(kl=0.1)) == plain + 1  # the reference, while learning
+    exact = laurel.KL(0.1, estimator="exact")
+    assert plan.passes(laurel.grpo(kl=exact, epochs=3)) == plan.passes(laurel.grpo(epochs=3)) + 1 + 3
+    assert plan.passes(laurel.grpo(constraint=laurel.Budget("answer_tokens", at_most=3, rate=1))) == plain

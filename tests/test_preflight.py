@@ -10,7 +10,7 @@ import pytest
 import laurel
 from laurel import preflight
 from laurel.environments import NumberGuessing, SingleTurn
-from laurel.errors import PolicyError, TaskError
+from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.tasks import Task, TaskSet
 
 TEMPLATE = "{% for m in messages %}{{ m.role[0] }}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
@@ -76,3 +76,10 @@ def test_games_that_share_their_prompt_are_told_apart_by_their_ids() -> None:
         preflight.check_splits(game.tasks(10), game.tasks(5, first=8), game)
     # The same number of a row in two files with different prompts is no leak.
     preflight.check_splits(sets(["1>"]), sets(["2>"]), game)
+
+
+def test_a_bound_on_a_part_that_the_reward_does_not_have_is_refused(policy: laurel.policy.Policy) -> None:
+    reward = laurel.rewards.weighted({"right": (laurel.rewards.exact_match(), 1.0)})
+    algorithm = laurel.grpo(constraint=laurel.Budget("polite", at_least=0.5, rate=0.1))
+    with pytest.raises(ConfigurationError, match=r"bounds 'polite', which is no part of the reward \(right\)"):
+        laurel.train(policy=policy, tasks=sets(["1>"], ["1"]), reward=reward, algorithm=algorithm)
