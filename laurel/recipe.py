@@ -27,7 +27,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from laurel.errors import ConfigurationError, unknown_key
+from laurel.errors import ConfigurationError, LaurelError, TreeError, unknown_key
 
 NOT_IN_RECIPES = ("progress",)
 """Arguments of `laurel.train` that only Python can give."""
@@ -151,7 +151,9 @@ def component(kind: str, registry: Mapping[str, Callable[..., Any]], value: Any)
         elif kind == "policy":
             value = {"name": "load", "name_or_directory": value}
         elif ":" in value:
-            return _import(kind, value)
+            found = _import(kind, value)
+            # A reward is a function itself; other components are made by one, unless they stand there ready-made.
+            return found if "reward" in kind or not callable(found) else _made(f"{kind}: {value}", found, {})
     if isinstance(value, str) and kind != "policy":
         raise unknown_key(kind, value, registry)
     if not isinstance(value, Mapping) or "name" not in value:
@@ -161,12 +163,30 @@ def component(kind: str, registry: Mapping[str, Callable[..., Any]], value: Any)
     name = settings.pop("name")
     if name not in registry:
         if isinstance(name, str) and ":" in name:
-            factory = _import(kind, name)
-            return factory(**arguments(f"{kind} {name}", factory, settings))
+            return _made(f"{kind} {name}", _import(kind, name), settings)
         raise unknown_key(kind, str(name), registry)
     if name == "weighted" and isinstance(settings.get("parts"), Mapping):
         settings["parts"] = {part: _part(kind, registry, part, pair) for part, pair in settings["parts"].items()}
-    return registry[name](**arguments(f"{kind} '{name}'", registry[name], settings))
+    return _made(f"{kind} '{name}'", registry[name], settings)
+
+
+def _made(where: str, factory: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
+    """What a factory makes; an error of its settings, or of somebody else's factory, names its key."""
+    values = arguments(where, factory, settings)
+    try:
+        return factory(**values)
+    except (ConfigurationError, TreeError) as error:  # others name their place themselves: a row, a model, a package
+        raise ConfigurationError(f"{where}: {error.message}", hint=error.hint) from error
+    except LaurelError:
+        raise
+    except Exception as error:  # whatever somebody's function does
+        if getattr(factory, "__module__", "").partition(".")[0] == "laurel":
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigurationError(
+            f"{where} raised {type(error).__name__}: {error} ({last.filename}, line {last.lineno}).",
+            hint="mend what it names, or give it other settings.",
+        ) from error
 
 
 def _part(kind: str, registry: Mapping[str, Callable[..., Any]], part: str, pair: Any) -> tuple[Any, Any]:
@@ -205,7 +225,7 @@ def _convert(where: str, annotation: Any, value: Any) -> Any:
     """`value` as `annotation`; mappings become the settings dataclass that the annotation names."""
     for option in _options(annotation):
         if dataclasses.is_dataclass(option) and isinstance(option, type) and isinstance(value, Mapping):
-            return option(**arguments(where, option, value))
+            return _settings(where, option, arguments(where, option, value))
     options = _options(annotation)
     rows = any(typing.get_origin(option) is Iterable for option in options)
     if rows and isinstance(value, list):
@@ -218,6 +238,15 @@ def _convert(where: str, annotation: Any, value: Any) -> Any:
         return adapter.validate_python(value)
     except pydantic.ValidationError as error:
         raise _unfit(where, value, options) from error
+
+
+def _settings(where: str, kind: Callable[..., Any], values: Mapping[str, Any]) -> Any:
+    """Settings that check themselves, and know neither the key that they stand under nor who reads it."""
+    try:
+        return kind(**values)
+    except LaurelError as error:
+        key = where.rpartition(": ")[2]
+        raise ConfigurationError(f"{where}: {error.message.removeprefix(f'{key}: ')}", hint=error.hint) from error
 
 
 def _unfit(where: str, value: Any, options: Sequence[Any]) -> ConfigurationError:

@@ -11,6 +11,7 @@ from laurel.errors import LearnerError
 from laurel.evaluation import Evaluation, evaluate, judged_again
 from laurel.experience import Gather
 from laurel.learner import Learner
+from laurel.memory import enough_memory
 from laurel.policy import Policy, Reference
 from laurel.progress import ProgressView
 from laurel.rewards import Grader
@@ -46,14 +47,15 @@ class Session:
         """Score the held-out tasks under the current weights, also by the watched reward, and record every answer."""
         if self.held_out is None or self.grader is None:
             return None
-        evaluation = evaluate(
-            self.evaluation_sampler,
-            self.grader,
-            self.held_out,
-            environment=self.environment,
-            samples=self.evaluation_samples,
-            policy_version=self.learner.version,
-        )
+        with enough_memory(f"evaluating after step {step}", "lower max_live_rows (fewer rollouts at once)."):
+            evaluation = evaluate(
+                self.evaluation_sampler,
+                self.grader,
+                self.held_out,
+                environment=self.environment,
+                samples=self.evaluation_samples,
+                policy_version=self.learner.version,
+            )
         self._record(step, evaluation)
         if self.watched is not None:
             self._record(step, judged_again("watched", evaluation, self.watched, self.held_out))

@@ -15,6 +15,7 @@ from laurel.environments import Environment
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
 from laurel.judged import JudgedExperience
 from laurel.learner import CriticSettings, Learner, OptimiserSettings
+from laurel.memory import enough_memory
 from laurel.metrics import merge
 from laurel.policy import Policy, Reference, critic_for, load
 from laurel.policy.fingerprint import check_frozen
@@ -28,8 +29,11 @@ from laurel.tasks import Cursor, TaskSet
 from laurel.tree import Sampling
 
 SAMPLES_PER_PROMPT = 8
-# What may be changed when a run is resumed: how far it goes and how often it is looked at, not what it learns.
-MAY_DIFFER = ("steps", "evaluate_every", "checkpoint_every")
+# What may be changed when a run is resumed: how far it goes, how often it is looked at, and how its work is cut up for
+# the memory there is (whose only trace is the rounding of sums); not what it learns.
+MAY_DIFFER = ("steps", "evaluate_every", "checkpoint_every", "max_live_rows", "tokens_per_microbatch")
+SAMPLE_LESS = "lower max_live_rows (fewer rollouts at once), limits.max_new_tokens or samples_per_prompt."
+LEARN_LESS = "lower tokens_per_microbatch (fewer tokens in one pass), or train an adapter (policy.lora)."
 
 
 def train(
@@ -199,10 +203,12 @@ def _loop(session: Session, steps: int, evaluate_every: int, checkpoint_every: i
         session.evaluate(0)
     for step in range(done + 1, steps + 1):
         started = time.perf_counter()
-        experience = session.gather(step, learner.version)
+        with enough_memory(f"sampling in step {step}", SAMPLE_LESS):
+            experience = session.gather(step, learner.version)
         gathered = time.perf_counter()
         phase("before_update", step)
-        report = learner.update(experience.trees, experience.credits, step)
+        with enough_memory(f"learning in step {step}", LEARN_LESS):
+            report = learner.update(experience.trees, experience.credits, step)
         phase("after_update", step)
         metrics = merge([experience.metrics, report.metrics])
         timings = {"gather_seconds": gathered - started, "learn_seconds": time.perf_counter() - gathered}

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from laurel import recipe
-from laurel.errors import ConfigurationError
+from laurel.algorithms import METHODS
+from laurel.environments import NumberGuessing
+from laurel.errors import ConfigurationError, TaskError
+from laurel.tasks import TaskSet
+from laurel.training import train
+from laurel.tree import Sampling
 
 
 @dataclass(frozen=True)
@@ -91,3 +96,91 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, text: str | None, message: str
 def test_an_override_without_a_value(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="'steps' is no override"):
         recipe.read(written(tmp_path, "steps: 1\n"), ["steps"])
+
+
+def sampled(*, sampling: Sampling | None = None) -> None: ...
+
+
+def test_settings_that_refuse_themselves_name_their_key() -> None:
+    for wrong, message in (
+        ({"temperature": 0}, r"recipe: sampling: temperature must be above 0"),
+        ({"top_p": 1.5}, r"recipe: sampling: top_p must lie in \(0, 1\]"),
+        ({"top_k": 0}, r"recipe: sampling: top_k must be at least 1"),
+    ):
+        with pytest.raises(ConfigurationError, match=message) as caught:
+            recipe.arguments("recipe", sampled, {"sampling": wrong})
+        assert caught.value.hint
+    with pytest.raises(ConfigurationError, match="algorithm 'grpo': A clip range needs"):
+        recipe.component("algorithm", METHODS, {"name": "grpo", "clip": -1})
+
+
+GAME = {"name": "number_guessing", "low": 1, "high": 3, "turns": 2}
+MODEL = {"policy": "tiny", "algorithm": "reinforce", "environment": GAME}
+
+
+def test_an_environment_is_a_source_of_tasks_and_of_held_out_ones() -> None:
+    held_out = {"name": "environment", "count": 2, "first": 5}
+    data = {**MODEL, "tasks": {"name": "environment", "count": 5}, "held_out": held_out}
+    built = recipe.resolve(data, train, leave_out=("policy",))
+    assert built["environment"] == NumberGuessing(low=1, high=3, turns=2)
+    assert [task.id for task in built["tasks"]] == [f"game-{n}" for n in range(5)]
+    assert [task.id for task in built["held_out"]] == ["game-5", "game-6"]
+    with pytest.raises(ConfigurationError, match="did you mean 'count'"):
+        recipe.resolve({**data, "tasks": {"name": "environment", "cuont": 5}}, train, leave_out=("policy",))
+    with pytest.raises(ConfigurationError, match="the key 'count' is missing"):
+        recipe.resolve({**data, "tasks": "environment"}, train, leave_out=("policy",))
+
+
+def test_without_an_environment_that_has_tasks_there_is_no_such_source() -> None:
+    data = {**MODEL, "environment": "single_turn", "tasks": {"name": "environment", "count": 5}}
+    with pytest.raises(ConfigurationError, match="unknown key 'environment'"):
+        recipe.resolve(data, train, leave_out=("policy",))
+
+
+@pytest.mark.parametrize(("held_out", "expected"), [(3, 3), (0.25, 2)])
+def test_a_number_or_a_fraction_of_the_tasks_is_held_out(tmp_path: Path, held_out: float, expected: int) -> None:
+    lines = "".join(f'{{"question": "{n}", "answer": "{n}"}}\n' for n in range(8))
+    (tmp_path / "rows.jsonl").write_text(lines)
+    data = {
+        "policy": "tiny", "algorithm": "reinforce", "reward": "exact_match", "held_out": held_out,
+        "tasks": {"name": "jsonl", "path": str(tmp_path / "rows.jsonl")},
+    }  # fmt: skip
+    built = recipe.resolve(data, train, leave_out=("policy",))
+    sets: list[TaskSet] = [built["tasks"], built["held_out"]]
+    assert [len(one) for one in sets] == [8 - expected, expected]
+    assert sorted(task.prompt for one in sets for task in one) == [str(n) for n in range(8)]
+    with pytest.raises(TaskError, match="leaves one side empty"):
+        recipe.resolve({**data, "held_out": 8}, train, leave_out=("policy",))
+
+
+FACTORIES = """
+from laurel.environments import SingleTurn
+
+ready = SingleTurn()
+
+def broken(size=3):
+    return {}["absent"]
+
+class Game(SingleTurn):
+    pass
+
+def reward(task, text):
+    return 1.0
+"""
+
+
+def test_factories_of_others_are_called_and_their_errors_name_key_and_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "some_factories.py").write_text(FACTORIES)
+    monkeypatch.syspath_prepend(tmp_path)
+    for value in ("some_factories:broken", {"name": "some_factories:broken", "size": 4}):
+        with pytest.raises(
+            ConfigurationError, match=r"environment.*raised KeyError: 'absent' .*some_factories.py, line 7"
+        ):
+            recipe.component("environment", {}, value)
+    for value in ("some_factories:Game", {"name": "some_factories:Game"}):
+        assert type(recipe.component("environment", {}, value)).__name__ == "Game"
+    ready = recipe.component("environment", {}, "some_factories:ready")
+    assert ready.start is not None and not isinstance(ready, type)
+    assert recipe.component("watched_reward", {}, "some_factories:reward")(None, "x") == 1.0

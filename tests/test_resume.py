@@ -200,6 +200,17 @@ def test_a_resumed_run_may_go_further_but_not_elsewhere(tmp_path: Path) -> None:
         train(directory, **short)
 
 
+def test_a_resumed_run_may_cut_its_work_into_smaller_pieces(tmp_path: Path) -> None:
+    """Where memory ran out, that is the way on."""
+    directory = tmp_path / "run"
+    short = {"optimiser": laurel.OptimiserSettings(learning_rate=1e-2), "steps": 2}
+    train(directory, **short)
+    train(directory, resume=True, **{**short, "steps": 3, "tokens_per_microbatch": 20, "max_live_rows": 2})
+    with Run.open(directory) as run:
+        assert run.steps() == [1, 2, 3]
+        assert any("max_live_rows was 256, now 2" in event.text for event in run.events())
+
+
 def test_more_steps_are_refused_where_the_schedule_depends_on_their_number(tmp_path: Path) -> None:
     """The steps that are done had the learning rates of a shorter run."""
     directory = tmp_path / "run"

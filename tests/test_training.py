@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import laurel
 from laurel.environments.single_turn import SingleTurnEpisode
@@ -239,3 +241,21 @@ def test_a_watched_reward_judges_the_held_out_answers_and_teaches_nothing(tmp_pa
     right = {tree.task_id: tasks.by_id[tree.task_id].reference for tree in run.evaluation_trees("watched", 2)}
     told = [r.text == right[t.task_id] for t in run.evaluation_trees("held_out", 2) for r in t.rollouts]
     assert scores["watched", 2].sum == sum(told) <= scores["held_out", 2].sum
+
+
+def test_memory_that_runs_out_is_named_and_the_run_goes_on_in_smaller_pieces(tmp_path: Path) -> None:
+    policy = laurel.policy.tiny(alphabet="0123456789>", hidden_size=16, layers=1, heads=2, context_length=8)
+    calls = itertools.count()
+
+    def greedy(*_: object) -> None:
+        if next(calls) > 8:
+            torch.empty(1 << 60, dtype=torch.uint8)
+
+    hook = policy.model.get_decoder().register_forward_pre_hook(greedy)
+    settings = {"policy": policy, "checkpoint_every": 1, "steps": 40}
+    with pytest.raises(LearnerError, match=r"Memory ran out while (sampling|learning) in step \d(.|\n)*lower "):
+        train(tmp_path, **settings)
+    with Run.open(tmp_path / "run") as run:
+        assert run.status.state == "failed" and "Memory ran out" in run.status.reason
+    hook.remove()
+    assert train(tmp_path, **settings, tokens_per_microbatch=8, resume=True).status.state == "finished"

@@ -11,8 +11,10 @@ import torch
 from safetensors import SafetensorError
 
 from laurel.errors import PolicyError
+from laurel.memory import enough_memory
 from laurel.policy.attention import ATTENTION_NAME, register
 from laurel.policy.fingerprint import fingerprint
+from laurel.policy.hub import only_cached
 from laurel.policy.lora import LoraSettings, add_adapter
 from laurel.policy.parity import check_architecture, check_parity, usable_context
 from laurel.policy.policy import Policy
@@ -45,8 +47,8 @@ def load(
         allow_remote_code: run model code from the hub; only together with a full commit hash as `revision`.
 
     Raises:
-        PolicyError: when the directory is incomplete, the model is no causal decoder, or Laurel's packed computation
-            differs from the stock one.
+        PolicyError: when the directory is incomplete, the model is no causal decoder, Laurel's packed computation
+            differs from the stock one, or a hub name is neither at hand nor to be reached.
         MissingExtraError: for `lora` without peft.
     """
     name = str(name_or_directory)
@@ -55,11 +57,16 @@ def load(
             f"{name}: remote code is only run from a pinned commit.",
             hint="pass revision= with the 40-digit commit hash that you have read.",
         )
-    options = {"revision": revision, "trust_remote_code": allow_remote_code}
+    options = {
+        "revision": revision,
+        "trust_remote_code": allow_remote_code,
+        "local_files_only": only_cached(name, revision),
+    }
     config = _configuration(name, options)
     check_architecture(name, config)
     tokenizer = _tokenizer(name, options)
-    policy = assemble(name, _model(name, config, _device(device), options), tokenizer, lora=lora)
+    with enough_memory(f"loading {name}", "take a smaller model, or a device with more memory."):
+        policy = assemble(name, _model(name, config, _device(device), options), tokenizer, lora=lora)
     policy.origin = {
         "name": "load",
         "name_or_directory": name,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,3 +146,15 @@ def test_rotary_embeddings_that_depend_on_the_longest_row_limit_the_context(tmp_
         **{**SHAPE, "num_key_value_heads": 4}, original_max_position_embeddings=24, rope_parameters=rope
     )
     assert load(write_model(tmp_path, config), device="cpu").context_length == 24
+
+
+def test_a_hub_that_does_not_answer_is_said_at_once(tmp_path: Path) -> None:
+    """In an interpreter of its own: where the hub is, is read when its client is imported."""
+    code = "import laurel\ntry: laurel.policy.load('some/model')\nexcept laurel.LaurelError as error: print(error)"
+    nobody = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **nobody}
+    )
+    for phrase in ("some/model is no directory", "http://127.0.0.1:9 cannot be reached", "cache", "connection"):
+        assert phrase in said.stdout, said
+    assert "Retrying" not in said.stderr
