@@ -138,6 +138,30 @@ def test_a_critic_is_killed_and_resumed_too(kind: str, tmp_path: Path) -> None:
     assert result(directory) == result(whole)
 
 
+BOUND = laurel.Budget("answer_tokens", at_most=1.5, rate=0.1)
+HELD: dict[str, laurel.Algorithm] = {
+    "adaptive, in the reward": laurel.rloo(kl=laurel.KL(0.05, control="adaptive", target=0.01), constraint=BOUND),
+    "lagrangian, in the loss": laurel.grpo(
+        kl=laurel.KL(estimator="exact", control="lagrangian", target=1e-6, rate=3.0), minibatches=2
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_coefficients_that_move_are_killed_and_resumed_too(name: str, tmp_path: Path) -> None:
+    whole, directory = tmp_path / "whole", tmp_path / "run"
+    assert ended(in_child(lambda: train(whole, algorithm=HELD[name]))) == 0
+    killed = ended(in_child(lambda: train(directory, algorithm=HELD[name]), {"LAUREL_KILL_AT": "after_update:4"}))
+    assert killed == -signal.SIGKILL
+    assert ended(in_child(lambda: train(directory, resume=True, algorithm=HELD[name]))) == 0
+    assert result(directory) == result(whole)
+    with Run.open(directory) as run:
+        moved = ["kl/coefficient", *(["budget/answer_tokens/coefficient"] if BOUND in HELD[name].penalties else [])]
+        for metric in moved:
+            values = [value.mean for _, value in run.metric(metric)]
+            assert len(values) == STEPS and len(set(values)) >= STEPS - 1, f"{metric} stood still: {values}"
+
+
 def test_killed_again_while_resuming(tmp_path: Path, uninterrupted: Result) -> None:
     directory = tmp_path / "run"
     assert ended(in_child(lambda: train(directory), {"LAUREL_KILL_AT": "after_update:4"})) == -signal.SIGKILL
