@@ -59,6 +59,7 @@ _METHODS = (
     "simpo",
     "trpo",
     "turn_ppo",
+    "vine_ppo",
 )
 _NAMES = {
     **dict.fromkeys(_METHODS, "laurel.algorithms"),
@@ -134,6 +135,7 @@ __all__ = [
     "tree",
     "trpo",
     "turn_ppo",
+    "vine_ppo",
 ]
 
 if TYPE_CHECKING:
@@ -174,6 +176,7 @@ if TYPE_CHECKING:
         simpo,
         trpo,
         turn_ppo,
+        vine_ppo,
     )
     from laurel.errors import LaurelError
     from laurel.evaluation import Evaluation, evaluate

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from laurel.algorithms import Algorithm, Credit, Sampled
+from laurel.credit import is_continuation
 from laurel.environments import Environment
 from laurel.errors import ConfigurationError, SamplingError, TaskError
 from laurel.metrics import Metric, merge
@@ -53,7 +54,8 @@ class SampledExperience:
     With `Sampled(discard_without_signal=True)` groups in which every rollout earned the same are replaced by further
     prompts, until the step is full or `maximum_draws` times `prompts` prompts have been drawn. With
     `Sampled(greedy_baseline=True)` the sampler `greedy` draws one rollout more per prompt; it stands in the tree,
-    and in no metric but `greedy_reward`.
+    and in no metric but `greedy_reward`. With `Sampled(branching=...)` continuations are drawn from the middle of the
+    samples; they stand in the tree too, and in no metric but those whose names say so.
     """
 
     algorithm: Algorithm
@@ -98,7 +100,7 @@ class SampledExperience:
         jobs = [
             Job(f"{prefix}.{offset + index}", task, self.samples, self.environment) for index, task in enumerate(tasks)
         ]
-        trees = self.sampler.collect(jobs, policy_version=policy_version)
+        trees = self._branched(jobs, self.sampler.collect(jobs, policy_version=policy_version), policy_version)
         best: list[Tree] = []
         if self.greedy is not None:
             best = self.greedy.collect(
@@ -108,11 +110,36 @@ class SampledExperience:
         phase("after_sampling", int(prefix))
         graded, metrics = self.grader.grade([*trees, *best], {task.id: task for task in tasks})
         trees, best = graded[: len(jobs)], graded[len(jobs) :]
-        metrics = merge([metrics, rollout_metrics(trees)])
+        metrics = merge([metrics, rollout_metrics(trees), self._continuation_metrics(trees)])
         if not best:
             return trees, metrics
         metrics["greedy_reward"] = rollout_metrics(best)["reward"]
         return [beside(tree, other) for tree, other in zip(trees, best, strict=True)], metrics
+
+    def _branched(self, jobs: Sequence[Job], trees: list[Tree], policy_version: int) -> list[Tree]:
+        """The trees with continuations where the algorithm wants values, all of them drawn as one batch."""
+        branching = self.algorithm.source.branching if isinstance(self.algorithm.source, Sampled) else None
+        if branching is None:
+            return trees
+        return self.sampler.branch_all(
+            trees,
+            [branching.places(tree, self.sampler.policy.decode) for tree in trees],
+            samples=branching.continuations,
+            policy_version=policy_version,
+            jobs=jobs,
+        )
+
+    def _continuation_metrics(self, trees: Sequence[Tree]) -> dict[str, Metric]:
+        if not (isinstance(self.algorithm.source, Sampled) and self.algorithm.source.branching):
+            return {}
+        drawn = rollout_metrics(trees, continuations=True)
+        samples = sum(not is_continuation(rollout.id) for tree in trees for rollout in tree.rollouts)
+        return {
+            "continuations": Metric(drawn["failed"].count, samples),
+            "continuation_reward": drawn["reward"],
+            "continuation_failed": drawn["failed"],
+            "continuation_tokens": drawn["answer_tokens"],
+        }
 
 
 def beside(tree: Tree, other: Tree) -> Tree:
@@ -175,21 +202,28 @@ def demonstration(policy: Policy, task: Task, tree_id: str) -> Tree:
     )
 
 
-def rollout_metrics(trees: Sequence[Tree]) -> dict[str, Metric]:
-    """Reward, answer length, endings, failures, and what was left out on purpose, over all rollouts of these trees.
+def rollout_metrics(trees: Sequence[Tree], *, continuations: bool = False) -> dict[str, Metric]:
+    """Reward, answer length, endings, failures, and what was left out on purpose, over all samples of these trees.
 
     `truncated` and `answer_tokens` are over the rollouts whose sampling did not fail, whatever became of their score:
     what is left out for being cut off is as long as an answer can be.
+
+    Args:
+        continuations: of the rollouts that were drawn from the middle of samples instead; the length of such a one
+            counts only what it does not share with the sample.
     """
     rewards: list[float] = []
     lengths: list[float] = []
     truncated = failed = left_out = total = 0
     for tree in trees:
         for rollout in tree.rollouts:
+            if is_continuation(rollout.id) != continuations:
+                continue
             total += 1
             outcome = rollout.outcome
             if outcome is not None and outcome.ending is not Ending.FAILED:
-                lengths.append(sum(len(s) for s in rollout.segments if s.source is Source.POLICY))
+                drawn = (s for s in rollout.segments if is_continuation(s.rollout_id) == continuations)
+                lengths.append(sum(len(s) for s in drawn if s.source is Source.POLICY))
                 truncated += outcome.ending is Ending.TRUNCATED
             if outcome is not None and outcome.left_out:
                 left_out += 1

@@ -49,7 +49,8 @@ class Batch:
     Attributes:
         rollouts: prompts x samples.
         optimiser_steps: per step of experience.
-        distinct_tokens: what is computed, each shared prompt once.
+        distinct_tokens: what is learned from, each shared prompt once.
+        continuations: rollouts that are only sampled and graded, to see what the middle of others is worth.
         row_tokens: what computing every rollout as a row of its own would come to.
     """
 
@@ -58,6 +59,7 @@ class Batch:
     prompt_tokens: int
     answer_tokens: int
     optimiser_steps: int
+    continuations: int = 0
 
     @property
     def rollouts(self) -> int:
@@ -127,12 +129,16 @@ def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
         limits: Limits = settings["limits"] or Limits()
         room = min(limits.max_path_tokens or policy.context_length, policy.context_length) - prompt_tokens
         answer_tokens = min(limits.max_new_tokens * limits.max_turns, room)
+    samples = 1 if demonstrated else settings["samples_per_prompt"] or SAMPLES_PER_PROMPT
+    branching = algorithm.source.branching if isinstance(algorithm.source, Sampled) else None
+    per_sample = 0 if branching is None else branching.places_per_sample * branching.continuations
     return Batch(
         prompts=settings["prompts_per_step"],
-        samples=1 if demonstrated else settings["samples_per_prompt"] or SAMPLES_PER_PROMPT,
+        samples=samples,
         prompt_tokens=prompt_tokens,
         answer_tokens=answer_tokens,
         optimiser_steps=algorithm.step.epochs * algorithm.step.minibatches,
+        continuations=settings["prompts_per_step"] * samples * per_sample,
     )
 
 
@@ -215,8 +221,17 @@ def _available(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[tuple[
 def _batch(batch: Batch, steps: int) -> list[tuple[str, str]]:
     saved = batch.row_tokens / batch.distinct_tokens
     times = "time" if batch.optimiser_steps == 1 else "times"
+    extra = batch.continuations // batch.rollouts
+    branches = [
+        (
+            "continuations",
+            f"at most {extra} of each sample = {batch.continuations:,} a step: drawn and graded to see what its steps "
+            f"were worth, and not learned from; at most {batch.continuations * batch.answer_tokens:,} tokens",
+        )
+    ]
     return [
         ("rollouts", f"{batch.prompts} prompts x {batch.samples} samples = {batch.rollouts}, {steps:,} steps"),
+        *(branches if batch.continuations else ()),
         ("learned from", f"{batch.optimiser_steps} {times} (optimiser steps per batch)"),
         (
             "tokens",
@@ -256,7 +271,9 @@ def _memory(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mappin
     per_token = layers * (HIDDEN_SIZED_ACTIVATIONS * width + INNER_SIZED_ACTIVATIONS * inner) * size
     microbatch = _microbatch(policy, batch, settings["tokens_per_microbatch"])
     live = 0 if settings["reward"] is None and settings["environment"] is None else settings["max_live_rows"]
-    cached = batch.prompts * batch.prompt_tokens + min(batch.rollouts, live) * batch.answer_tokens
+    cached = (
+        batch.prompts * batch.prompt_tokens + min(max(batch.rollouts, batch.continuations), live) * batch.answer_tokens
+    )
     masters = 4 if size < 4 else 0
     moved = {"gradients, moments and masters": trained * (4 + 8 + masters)}
     if isinstance(algorithm.step, TrustRegion):
@@ -314,7 +331,8 @@ def _multiplied(policy: Policy) -> int:
 
 
 def _time(policy: Policy, algorithm: Algorithm, batch: Batch, steps: int) -> list[tuple[str, str]]:
-    operations = 2 * _multiplied(policy) * batch.distinct_tokens * passes(algorithm)
+    tokens = batch.distinct_tokens * passes(algorithm) + batch.continuations * batch.answer_tokens
+    operations = 2 * _multiplied(policy) * tokens
     rate = matrix_rate(policy.device, policy.dtype)
     seconds = operations / rate
     return [

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laurel.algorithms import Algorithm, Compared, Demonstrated, Sampled, TrustRegion
+from laurel.algorithms import Algorithm, Branching, Compared, Demonstrated, Sampled, TrustRegion
 from laurel.configuration import describe
-from laurel.credit import LeaveOneOut, Preferred, SiblingMean, Standardised
+from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised
 from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.judged import judged
@@ -41,7 +41,7 @@ SETTINGS = {
     "optimiser": OptimiserSettings,
     "grading": GradingSettings,
 }
-COMPARE_SIBLINGS = (LeaveOneOut, Preferred, SiblingMean, Standardised)
+COMPARE_SIBLINGS = (LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised)
 TASKS_PER_CHUNK = 1024
 NAMED_TASKS = 5
 
@@ -91,6 +91,8 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"'{algorithm.name}' compares samples with the greedy answer, and with top_k=1 every sample is that.",
             hint="leave sampling.top_k out.",
         )
+    if isinstance(algorithm.source, Sampled) and algorithm.source.branching is not None:
+        _check_branching(algorithm.name, algorithm.source.branching, sampling)
     if arguments["held_out"] is not None:
         if not graded:
             raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
@@ -117,8 +119,6 @@ def _check_limits(limits: Limits, environment: Environment | None) -> None:
         )
 
 
-def check_splits(tasks: TaskSet, held_out: TaskSet, environment: Environment | None) -> None:
-    """Refuse held-out tasks that are trained on.
 def _check_branching(name: str, branching: Branching, sampling: Sampling) -> None:
     """Refuse continuations without a bound, and such as can only repeat the sample that they continue."""
     _ = branching.places_per_sample
@@ -142,6 +142,8 @@ def _check_bounded_parts(algorithm: Algorithm, reward: Reward | None) -> None:
             )
 
 
+def check_splits(tasks: TaskSet, held_out: TaskSet, environment: Environment | None) -> None:
+    """Refuse held-out tasks that are trained on.
 
     Where prompts are the tasks, equal prompts are equal tasks. An environment may give many tasks one prompt and tell
     them apart by their ids: there, a pair with the same prompt and the same id is one task.

@@ -15,6 +15,7 @@ from laurel.algorithms.algorithm import (
     TokenLoss,
     TrustRegion,
 )
+from laurel.algorithms.branching import Branching
 from laurel.algorithms.constraints import KL
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
@@ -22,9 +23,11 @@ from laurel.algorithms.preference_methods import dpo, ipo, kto, orpo, simpo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.registry import METHODS
 from laurel.algorithms.trust_region import trpo
+from laurel.algorithms.vine_ppo import vine_ppo
 
 __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "Algorithm",
+    "Branching",
     "Compared",
     "Credit",
     "CreditRule",
@@ -57,4 +60,5 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "simpo",
     "trpo",
     "turn_ppo",
+    "vine_ppo",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from laurel.algorithms.branching import Branching
 from laurel.credit import Credit, CreditRule, CriticRule
 from laurel.errors import ConfigurationError
 from laurel.objectives import Penalty, Reduction, RolloutBatch, RolloutLoss, TokenBatch, TokenLoss
@@ -36,11 +37,14 @@ class Sampled:
         maximum_draws: how many times `prompts_per_step` prompts may be drawn for one step.
         greedy_baseline: also draw one rollout per prompt with `top_k=1`, to compare the samples with; it is never
             learned from.
+        branching: where continuations are drawn from the middle of the samples, to see what the steps between were
+            worth; they are never learned from.
     """
 
     discard_without_signal: bool = False
     maximum_draws: int = 1
     greedy_baseline: bool = False
+    branching: Branching | None = None
 
     def __post_init__(self) -> None:
         if self.maximum_draws < 1:

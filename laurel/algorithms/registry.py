@@ -11,6 +11,7 @@ from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, rem
 from laurel.algorithms.preference_methods import dpo, ipo, kto, orpo, simpo
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.trust_region import trpo
+from laurel.algorithms.vine_ppo import vine_ppo
 
 METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
     {
@@ -34,6 +35,7 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
             simpo,
             trpo,
             turn_ppo,
+            vine_ppo,
         )
     }
 )

@@ -7,6 +7,7 @@ from laurel.theory.audit import (
     compare,
     gradient_distribution,
 )
+from laurel.theory.branches import with_continuations
 from laurel.theory.constrained import penalised, regularised_gradient, token_divergences
 from laurel.theory.designs import Experience, forking, groups
 from laurel.theory.evaluation import (
@@ -73,4 +74,5 @@ __all__ = [
     "token_histories",
     "token_log_ratios",
     "token_values",
+    "with_continuations",
 ]

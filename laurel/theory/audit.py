@@ -13,10 +13,11 @@ from typing import cast
 import numpy as np
 import torch
 
-from laurel.algorithms import Algorithm, Sampled
+from laurel.algorithms import Algorithm, Branching, Sampled
 from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule
 from laurel.errors import ConfigurationError
 from laurel.objectives import Reduction, TokenBatch, TokenLoss, reads_rollouts
+from laurel.theory.branches import with_continuations
 from laurel.theory.designs import Experience, groups, with_greedy
 from laurel.theory.exact import history_values, return_gradient
 from laurel.theory.examples import example_logits, example_world
@@ -159,7 +160,9 @@ def audit(
 
     Neither is its source's discarding of groups without signal: for one prompt that divides the expected gradient by
     the chance of a signal, and among prompts it weighs the hard and the easy ones more. A critic, where
-    there is one, knows the exact values, and says 0 where a limit cut a rollout off.
+    there is one, knows the exact values, and says 0 where a limit cut a rollout off. Of a method that branches one
+    continuation is drawn at each place: values are means, so more of them change the noise and not the expectation.
+    Worlds have no text, so steps that would end at a separator are single tokens.
 
     Args:
         world: the task; `example_world()` by default.
@@ -181,6 +184,9 @@ def audit(
     drawn: Iterable[Experience] = groups(world, logits if behaviour is None else behaviour, samples)
     if isinstance(algorithm.source, Sampled) and algorithm.source.greedy_baseline:
         drawn = with_greedy(world, logits if behaviour is None else behaviour, drawn)
+    if isinstance(algorithm.source, Sampled) and algorithm.source.branching is not None:
+        listable = _listable(algorithm.source.branching, max(len(path.tokens) for path in world.paths))
+        drawn = with_continuations(world, logits if behaviour is None else behaviour, drawn, listable)
     estimated = gradient_distribution(
         drawn,
         logits,
@@ -190,6 +196,13 @@ def audit(
         behaviour=behaviour,
     )
     return compare(algorithm.name, samples, estimated, return_gradient(world, logits))
+
+
+def _listable(branching: Branching, longest: int) -> Branching:
+    """The same places, as far as a world has them, with one continuation each."""
+    every = 1 if branching.separator is not None else branching.every
+    places = longest if branching.budget is None else branching.places_per_sample
+    return Branching(every, None, branching.surprise, continuations=1, budget=max(places, 1))
 
 
 def _with_exact_values(algorithm: Algorithm, world: World, logits: torch.Tensor, behaviour: torch.Tensor) -> CreditRule:

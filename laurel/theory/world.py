@@ -88,6 +88,10 @@ class World:
         """Every rollout, in lexicographic order of its tokens."""
         return self._listed[1]
 
+    def continuations(self, history: History) -> tuple[Path, ...]:
+        """Every way in which a rollout can go on from a history in which the policy acts."""
+        return tuple(self._walk(Path((), (), (), ()), history, self.states))
+
     @cached_property
     def _listed(self) -> tuple[dict[Hashable, int], tuple[Path, ...]]:
         states: dict[Hashable, int] = {}
