@@ -159,7 +159,7 @@ def test_coefficients_that_move_are_killed_and_resumed_too(name: str, tmp_path: 
         moved = ["kl/coefficient", *(["budget/answer_tokens/coefficient"] if BOUND in HELD[name].penalties else [])]
         for metric in moved:
             values = [value.mean for _, value in run.metric(metric)]
-            assert len(values) == STEPS and len(set(values)) >= STEPS - 1, f"{metric} stood still: {values}"
+            assert len(values) == STEPS and values[0] != values[-1], f"{metric} stood still: {values}"
 
 
 def test_killed_again_while_resuming(tmp_path: Path, uninterrupted: Result) -> None:
