@@ -234,7 +234,10 @@ class Learner:
         return replace(report, metrics=report.metrics | self._critic.fit(trees, credits, step))
 
     def _learn(self, trees: Sequence[Tree], credits: Sequence[Credit], step: int) -> UpdateReport:
+        before = self.version
         report = self._update_policy(trees, credits, step)
+        if not isinstance(self._optimiser, TrustRegionSearch):
+            self._optimiser.leave_out(self._steps_per_update - (self.version - before))
         return replace(report, metrics=report.metrics | self._constraints.follow(trees, credits, report.metrics))
 
     def _update_policy(self, trees: Sequence[Tree], credits: Sequence[Credit], step: int) -> UpdateReport:

@@ -12,6 +12,7 @@ from laurel.errors import ConfigurationError
 from laurel.learner.schedule import Schedule, check_schedule, check_total_steps, schedule_factor
 from laurel.learner.weights import TrainedWeights
 
+_LEFT_OUT = "left_out_steps"
 _MOMENTS = {"first_moment": "exp_avg", "second_moment": "exp_avg_sq", "steps": "step"}
 
 
@@ -65,6 +66,9 @@ class Optimiser(TrainedWeights):
         parameters: name to parameter, tied ones once. Nothing else is ever changed.
         settings: how they move.
         total_steps: all optimiser steps of the run; the linear and cosine schedules need it.
+
+    Attributes:
+        left_out: how many steps of the plan were not taken; see `schedule_factor`.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Optimiser(TrainedWeights):
         check_total_steps(settings.schedule, warmup_steps=settings.warmup_steps, total_steps=total_steps)
         self.settings = settings
         self.total_steps = total_steps
+        self.left_out = 0
         self._adam = torch.optim.AdamW(
             [
                 {"params": [t for t in self._trained.values() if t.ndim >= 2], "weight_decay": settings.weight_decay},
@@ -94,8 +99,16 @@ class Optimiser(TrainedWeights):
         """The learning rate of the next step."""
         settings = self.settings
         return settings.learning_rate * schedule_factor(
-            settings.schedule, self.done, warmup_steps=settings.warmup_steps, total_steps=self.total_steps
+            settings.schedule,
+            self.done,
+            left_out=self.left_out,
+            warmup_steps=settings.warmup_steps,
+            total_steps=self.total_steps,
         )
+
+    def leave_out(self, steps: int) -> None:
+        """Go on in the schedule as if so many steps had been taken, without moving anything."""
+        self.left_out += steps
 
     def step(self, gradient_norm: float) -> tuple[int, int]:
         """Clip, move the weights, forget the gradients.
@@ -120,7 +133,7 @@ class Optimiser(TrainedWeights):
         return self._changed_since(before)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
-        """(tensors, JSON-able): moments and masters by `kind.parameter name`, and the steps done.
+        """(tensors, JSON-able): moments and masters by `kind.parameter name`, and the steps done and left out.
 
         The tensors are the live ones: save them before the next step. Parameters themselves are not among them
         (masters are).
@@ -130,7 +143,7 @@ class Optimiser(TrainedWeights):
             for kind, key in _MOMENTS.items():
                 if tensor in self._adam.state:
                     tensors[f"{kind}.{name}"] = self._adam.state[tensor][key]
-        return tensors, counters
+        return tensors, counters | ({_LEFT_OUT: self.left_out} if self.left_out else {})
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, int]) -> None:
         """Continue as the optimiser that `state` came from; 16-bit parameters are rewritten from their masters.
@@ -142,6 +155,7 @@ class Optimiser(TrainedWeights):
         needed = {f"master.{name}" for name in self._masters} | {f"{kind}.{n}" for kind in _MOMENTS for n in stepped}
         self._check_state(tensors, {"master", *_MOMENTS}, needed)
         super().load_state({key: tensor for key, tensor in tensors.items() if key.startswith("master.")}, state)
+        self.left_out = state.get(_LEFT_OUT, 0)
         self._adam.state.clear()
         for name in stepped:
             trained = self._trained[name]

@@ -21,6 +21,7 @@ from laurel.tree import FloatArray, Tree
 PREFIX = "critic."
 """What the names of the critic's tensors start with in the state of a learner."""
 
+_COUNTERS = "critic_"
 _WEIGHTS, _MOMENTS = f"{PREFIX}weights.", f"{PREFIX}optimiser."
 
 
@@ -155,7 +156,9 @@ class CriticLearner:
         offsets = np.cumsum([0, *(len(tree.flat) for tree in trees)])
         targets, before = _joined(trees, credits)
         taught = np.flatnonzero([credit.mask.any() for credit in credits]).tolist()
+        planned = self._epochs * self._minibatches
         if not taught:
+            self._optimiser.leave_out(planned)
             return {}
         parts = {i: pieces(trees[i], credits[i].mask, int(offsets[i]), self._uncut) for i in taught}
         scored = np.concatenate([piece.scored for index in taught for piece in parts[index]])
@@ -169,6 +172,8 @@ class CriticLearner:
             batches = microbatches((piece for index in chosen for piece in parts.get(index, [])), self._together)
             if batches:
                 metrics = merge([metrics, self._optimiser_step(batches, targets, before, tally)])
+                planned -= 1
+        self._optimiser.leave_out(planned)
         return metrics | tally.metrics()
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
@@ -176,7 +181,7 @@ class CriticLearner:
         moments, counters = self._optimiser.state()
         tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in self.critic.tensors().items()}
         tensors |= {f"{_MOMENTS}{name}": tensor for name, tensor in moments.items()}
-        return tensors, {"critic_optimiser_steps": counters["optimiser_steps"]}
+        return tensors, {f"{_COUNTERS}{name}": count for name, count in counters.items()}
 
     def load_state(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, int]) -> None:
         """Go on as the critic that `state` came from. Tensors of others are not read.
@@ -184,10 +189,11 @@ class CriticLearner:
         Raises:
             LearnerError, PolicyError: if it was another critic.
         """
-        if "critic_optimiser_steps" not in state:
+        if f"{_COUNTERS}optimiser_steps" not in state:
             raise LearnerError("The saved learner has no critic.", hint="resume with the algorithm of the run.")
         self.critic.load_tensors(_below(_WEIGHTS, tensors))
-        self._optimiser.load_state(_below(_MOMENTS, tensors), {"optimiser_steps": state["critic_optimiser_steps"]})
+        counters = {name.removeprefix(_COUNTERS): count for name, count in state.items() if name.startswith(_COUNTERS)}
+        self._optimiser.load_state(_below(_MOMENTS, tensors), counters)
 
     @property
     def _device(self) -> torch.device:

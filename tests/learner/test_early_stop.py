@@ -12,7 +12,7 @@ from laurel.learner import Learner, OptimiserSettings, UpdateReport
 from laurel.policy import Policy, pack, tiny
 from laurel.rollout import Job, Limits, LocalSampler
 from laurel.tasks import Task
-from laurel.tree import Sampling, Score, Tree
+from laurel.tree import Outcome, Sampling, Score, Tree
 
 EPOCHS = 150
 
@@ -74,15 +74,54 @@ def test_what_is_left_out_is_the_rest_of_this_update_only() -> None:
     first = learner.update(trees, credits, 1)
     assert learner.version == 1  # the first step stands at KL 0; the second is measured above the limit
     assert first.metrics["stopped_steps"].sum == 5
-    fresh = [
-        replace(
-            tree,
-            segments=tuple(replace(s, policy_version=None if s.policy_version is None else 1) for s in tree.segments),
-        )
-        for tree in drawn(made)
-    ]
+    fresh = [_drawn_by(tree, 1) for tree in drawn(made)]
     learner.update(fresh, algorithm.credit(fresh), 2)  # type: ignore[call-arg]
     assert learner.version == 2
+
+
+def test_the_schedule_ends_with_the_run_however_many_steps_were_left_out() -> None:
+    """Four updates of six steps, of which the stop leaves one each: rates 1, 3/4, 1/2 and 1/4 of the first."""
+    made = policy()
+    algorithm = replace(grpo(), step=Step(3, 2, 1e-9))
+    settings = OptimiserSettings(learning_rate=1e-2, schedule="linear")
+    learner = Learner(made, algorithm, settings, total_steps=4)
+    rates = []
+    for update in range(1, 5):
+        trees = [_drawn_by(tree, learner.version) for tree in drawn(made)]
+        report = learner.update(trees, learner.credit(trees), update)
+        assert report.metrics["stopped_steps"].sum == 5
+        rates.append(report.metrics["learning_rate"].mean)
+        if update == 2:  # what was left out is resumed with the rest
+            tensors, state = learner.state()
+            assert state == {"optimiser_steps": 2, "left_out_steps": 10}
+            learner = Learner(made, algorithm, settings, total_steps=4)
+            learner.load_state(tensors, state)
+    assert rates == pytest.approx([1e-2, 0.75e-2, 0.5e-2, 0.25e-2])
+
+
+def test_updates_without_gradient_pass_in_the_schedule_too() -> None:
+    made = policy()
+    algorithm = grpo()
+    learner = Learner(made, algorithm, OptimiserSettings(learning_rate=1e-2, schedule="linear"), total_steps=4)
+    same = [tree.with_outcomes({leaf: _scored(tree, leaf) for leaf in tree.leaves}) for tree in drawn(made)]
+    assert learner.update(same, learner.credit(same), 1).skipped is not None
+    trees = drawn(made)
+    report = learner.update(trees, learner.credit(trees), 2)
+    assert report.metrics["learning_rate"].mean == pytest.approx(0.75e-2)
+
+
+def _scored(tree: Tree, leaf: int) -> Outcome:
+    outcome = tree.segments[leaf].outcome
+    assert outcome is not None
+    return replace(outcome, score=Score(0.5))
+
+
+def _drawn_by(tree: Tree, version: int) -> Tree:
+    """The same tree as if the weights of this version had drawn it."""
+    return replace(
+        tree,
+        segments=tuple(replace(s, policy_version=None if s.policy_version is None else version) for s in tree.segments),
+    )
 
 
 def test_a_limit_that_is_not_reached_changes_nothing() -> None:

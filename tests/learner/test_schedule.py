@@ -27,6 +27,21 @@ def test_cosine_is_one_half_in_the_middle() -> None:
     assert factors("cosine", 6, total_steps=4) == pytest.approx(expected, abs=1e-15)
 
 
+def test_a_step_that_was_left_out_is_behind_the_run_all_the_same() -> None:
+    # N = 8, the third and fourth step left out: the fifth has the rate that it would have had.
+    def factor(done: int, left_out: int) -> float:
+        return schedule_factor("linear", done, left_out=left_out, warmup_steps=0, total_steps=8)
+
+    assert [factor(0, 0), factor(1, 0), factor(2, 2), factor(3, 2)] == [1.0, 7 / 8, 4 / 8, 3 / 8]
+    assert factor(3, 9) == 0.0
+
+
+def test_a_warm_up_counts_only_steps_that_were_taken() -> None:
+    factors = [schedule_factor("linear", done, left_out=3, warmup_steps=2, total_steps=10) for done in range(4)]
+    # Two steps of warm-up although three were left out before; then (done + 3 - 2) of 8 steps of the descent are gone.
+    assert factors == [0.5, 1.0, 1 - 3 / 8, 1 - 4 / 8]
+
+
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 @pytest.mark.parametrize("total_steps", [None, 3])
 def test_descending_needs_steps_to_descend_over(schedule: str, total_steps: int | None) -> None:
