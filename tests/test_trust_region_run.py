@@ -37,7 +37,8 @@ def settings(directory: Path, seed: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def learns(seed: int, directory: Path) -> None:
-    run = laurel.train(**settings(directory, seed))
+    # Without the bonus, a policy this small sometimes settles on a wrong answer to one letter and never tries another.
+    run = laurel.train(**settings(directory, seed, algorithm=laurel.trpo(maximum_kl=DELTA, entropy=0.05)))
     reward = [metric.mean for _, metric in run.metric("reward")]
     assert reward[0] < 0.15 and sum(reward[-3:]) / 3 > 0.8
     kls = [metric.mean for _, metric in run.metric("trust_region/kl")]
