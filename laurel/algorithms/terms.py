@@ -1,29 +1,9 @@
-"""What several methods share: regularisers from settings, and the terms of equations that spell settings out."""
+"""What several methods share: the terms of equations that spell settings out, and the refusal of unread settings."""
 
 from __future__ import annotations
 
 from laurel.errors import ConfigurationError
-from laurel.objectives import EntropyBonus, KLPenalty, PromptMean, Reduction, TokenLoss, TokenMean
-
-
-def regularisers(kl: float, kl_estimator: str, entropy: float, *, usual: str = "k3") -> tuple[TokenLoss, ...]:
-    """The KL penalty and the entropy bonus, each where its coefficient is not 0.
-
-    Args:
-        usual: the method's default estimator, which counts as left out.
-
-    Raises:
-        ConfigurationError: for another estimator where there is no penalty.
-    """
-    penalty = KLPenalty(kl, kl_estimator)  # made even when off, so that a wrong setting never waits for kl > 0
-    if not kl:
-        refuse_unread("kl_estimator", kl_estimator, usual, "kl is 0", "set kl, such as kl=0.04")
-    return (*((penalty,) if kl else ()), *((EntropyBonus(entropy),) if entropy else ()))
-
-
-def regularised(kl: float, kl_estimator: str, entropy: float) -> str:
-    """The end of an equation: its regularisers."""
-    return (f" - {kl:g} {kl_estimator}(pi, ref)" if kl else "") + (f" + {entropy:g} H(pi)" if entropy else "")
+from laurel.objectives import PromptMean, Reduction, TokenMean
 
 
 def token_mean(denominator: str) -> tuple[Reduction, str]:

@@ -107,7 +107,7 @@ class Constraints:
             seen[KL] = Metric.of(np.expm1(-together) + together)
         for name, part in self._parts.items():
             if isinstance(part, Budget):
-                seen[name] = Metric(*part.measured(trees))
+                seen[name] = Metric(*part.measured(trees, [credit.mask for credit in credits]))
             measured = {**metrics, **seen}.get(name if isinstance(part, Budget) else KL)
             if part.control is None or measured is None or not measured.count:
                 continue

@@ -16,7 +16,8 @@ import numpy as np
 from laurel.credit import policy_lengths, with_scores, with_token_rewards
 from laurel.errors import ConfigurationError, RewardError
 from laurel.objectives.control import Control, DualAscent
-from laurel.tree import FloatArray, Score, Tree
+from laurel.objectives.reductions import live_rollouts
+from laurel.tree import BoolArray, FloatArray, Score, Tree
 
 ANSWER_TOKENS = "answer_tokens"
 """What a budget on the length of answers is called; no reward has to count it."""
@@ -107,7 +108,7 @@ class Budget:
     """E[part] <= at_most (or >= at_least), as a second reward with a Lagrange multiplier that finds its own size.
 
     R <- R - c part (or + c part), and after every update c <- max(0, c + rate (mean part - at_most)), or with
-    (at_least - mean part): see `DualAscent`. The mean is over the rollouts of the update.
+    (at_least - mean part): see `DualAscent`. The mean is over the rollouts that were learned from.
 
     Attributes:
         part: a named part of the score (`laurel.rewards.weighted` keeps the parts; one of weight 0 counts for nothing
@@ -178,11 +179,19 @@ class Budget:
         """See `Penalty`."""
         return with_scores(tree, self.rollout_rewards(tree))
 
-    def measured(self, trees: Sequence[Tree]) -> tuple[float, int]:
-        """The sum of the part over all rollouts that have one, and how many they are."""
-        amounts = np.concatenate([np.empty(0), *(self.amounts(tree) for tree in trees)])
-        known = amounts[~np.isnan(amounts)]
-        return float(known.sum()), len(known)
+    def measured(self, trees: Sequence[Tree], masks: Sequence[BoolArray]) -> tuple[float, int]:
+        """The sum of the part over the rollouts that carry loss, and how many they are.
+
+        What is only there to compare with (greedy answers, continuations) is not counted.
+
+        Args:
+            masks: [T] per tree, as in its credit.
+        """
+        pairs = zip(trees, masks, strict=True)
+        amounts = np.concatenate(
+            [np.empty(0), *(self.amounts(tree)[live_rollouts(tree, mask)] for tree, mask in pairs)]
+        )
+        return float(amounts.sum()), len(amounts)
 
 
 def check_coefficient(coefficient: float, what: str = "The KL coefficient") -> None:

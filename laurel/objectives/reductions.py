@@ -86,7 +86,7 @@ class ConstantLength:
 
     def __call__(self, trees: Sequence[Tree], masks: Sequence[BoolArray]) -> list[FloatArray]:
         counted = [_spread(tree, mask, _ones) for tree, mask in zip(trees, masks, strict=True)]
-        rollouts = sum(prompt_samples(tree, _live(tree, mask)) for tree, mask in zip(trees, masks, strict=True))
+        rollouts = sum(prompt_samples(tree, live_rollouts(tree, mask)) for tree, mask in zip(trees, masks, strict=True))
         return [weights / (max(rollouts, 1) * self.length) for weights in counted]
 
 
@@ -98,7 +98,7 @@ def _inverse(lengths: FloatArray) -> FloatArray:
     return 1 / np.maximum(lengths, 1)
 
 
-def _live(tree: Tree, mask: BoolArray) -> BoolArray:
+def live_rollouts(tree: Tree, mask: BoolArray) -> BoolArray:
     """Which rollouts carry loss, [R]: those whose last policy segment has a masked token and that did not fail.
 
     A mask says which segments carry loss; a rollout that credit left out has none on the segments that only it has.
@@ -124,7 +124,7 @@ def _spread(tree: Tree, mask: BoolArray, weight: Callable[[FloatArray], FloatArr
             f"Tree {tree.id}: the mask must have one entry per token and lie on policy tokens only.",
             hint="take the mask from the credit of this very tree.",
         )
-    live = _live(tree, mask)
+    live = live_rollouts(tree, mask)
     counts = np.add.reduceat(mask, flat.starts).astype(np.float64)
     for index, segment in enumerate(tree.segments[1:], start=1):
         counts[index] += counts[segment.parent]

@@ -51,7 +51,10 @@ def test_budgets_by_hand(budget, amounts, rewards, measured, control):
     assert budget.amounts(tree)[:2].tolist() == amounts
     assert budget.rollout_rewards(tree)[:2].tolist() == rewards
     assert np.isnan(budget.amounts(tree)[2]) and np.isnan(budget.rollout_rewards(tree)[2])
-    assert budget.measured([tree, tree]) == (4 * measured, 4)
+    everything = tree.flat.policy
+    assert budget.measured([tree, tree], [everything, everything]) == (4 * measured, 4)
+    first = everything & (tree.flat.segment == 1)  # the second answer is only there to compare with
+    assert budget.measured([tree], [first]) == (amounts[0], 1)
     bound, seen = control
     assert budget.control == DualAscent(bound, 0.1)
     assert budget.control(0.5, seen) == pytest.approx(0.5 + 0.1 * (seen - bound))
