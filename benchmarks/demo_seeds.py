@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from laurel.demo import demonstrate
+from laurel.demonstration import demo
 from laurel.metrics import Metric
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -27,7 +27,7 @@ def main(seeds: list[int]) -> int:
     print("| seed | after cloning | after reinforcing | control: cloning on | reinforced in |\n|---|---|---|---|---|")
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            result = demonstrate(seed=seed, directory=Path(folder) / "demo", control=True, console=quiet)
+            result = demo(seed=seed, run=Path(folder) / "demo", control=True, console=quiet)
         met = met and result.met
         cells = (percent(result.before), percent(result.after), percent(result.control), f"{result.seconds:.0f} s")
         print(f"| {seed} | {' | '.join(cells)} |", flush=True)

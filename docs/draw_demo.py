@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from laurel.demo import demonstrate
+from laurel.demonstration import demo
 
 PICTURE = Path(__file__).with_name("demo.svg")
 WIDTH = 92
@@ -20,7 +20,7 @@ def main() -> int:
     """Draw; the exit status."""
     console = Console(record=True, width=WIDTH, force_terminal=False)
     with tempfile.TemporaryDirectory() as folder:
-        result = demonstrate(seed=0, directory=Path(folder) / "demo", control=True, console=console)
+        result = demo(seed=0, run=Path(folder) / "demo", control=True, console=console)
         picture = console.export_svg(title="laurel demo --control").replace(f"{folder}/", "runs/")
     # Fonts are not fetched from anywhere: a reader's own monospace font will do.
     PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL).replace("Fira Code, ", ""))

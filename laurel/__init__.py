@@ -76,13 +76,21 @@ _NAMES = {
     "Sampling": "laurel.tree",
     "Score": "laurel.tree",
     "Tree": "laurel.tree",
+    "audit": "laurel.theory",
+    "check": "laurel.checking",
     "check_reward": "laurel.rewards",
+    "demo": "laurel.demonstration",
+    "eval": "laurel.judging",
     "evaluate": "laurel.evaluation",
     "explain": "laurel.plan",
+    "export": "laurel.restoring",
+    "methods": "laurel.plan",
     "policy_of_run": "laurel.restoring",
+    "show": "laurel.showing",
     "train": "laurel.training",
 }
 
+# `laurel.eval` is there too, but `from laurel import *` must not put it before Python's own eval.
 __all__ = [
     "KL",
     "Algorithm",
@@ -99,22 +107,27 @@ __all__ = [
     "Tree",
     "__version__",
     "algorithms",
+    "audit",
+    "check",
     "check_reward",
     "cispo",
     "clone",
     "credit",
     "dapo",
+    "demo",
     "dpo",
     "dr_grpo",
     "environments",
     "errors",
     "evaluate",
     "explain",
+    "export",
     "grpo",
     "gspo",
     "ipo",
     "kto",
     "learner",
+    "methods",
     "objectives",
     "orpo",
     "policy",
@@ -128,6 +141,7 @@ __all__ = [
     "rloo",
     "rollout",
     "runs",
+    "show",
     "simpo",
     "tasks",
     "theory",
@@ -178,15 +192,20 @@ if TYPE_CHECKING:
         turn_ppo,
         vine_ppo,
     )
+    from laurel.checking import check
+    from laurel.demonstration import demo
     from laurel.errors import LaurelError
     from laurel.evaluation import Evaluation, evaluate
+    from laurel.judging import eval as eval
     from laurel.learner import CriticSettings, OptimiserSettings
     from laurel.objectives import Budget
-    from laurel.plan import explain
-    from laurel.restoring import policy_of_run
+    from laurel.plan import explain, methods
+    from laurel.restoring import export, policy_of_run
     from laurel.rewards import check_reward
     from laurel.rollout import Limits
     from laurel.runs import Run
+    from laurel.showing import show
+    from laurel.theory import audit
     from laurel.training import train
     from laurel.tree import Failed, Sampling, Score, Tree
 

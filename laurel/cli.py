@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from laurel.errors import ConfigurationError, LaurelError
+from laurel.errors import LaurelError
 
 app = typer.Typer(
     name="laurel",
@@ -40,6 +39,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Fixes the task split, the weights, and every draw.")] = 0,
     run: Annotated[Path, typer.Option(help="Where the two runs are kept.")] = Path("runs/demo"),
     control: Annotated[bool, typer.Option(help="Clone for as long instead of reinforcing, as the control.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the interrupted demo in --run.")] = False,
 ) -> None:
     """From nothing to a solved task on this machine: clone a few demonstrations, then reinforce a verifiable reward.
 
@@ -47,9 +47,13 @@ def demo(
 
     [bold]laurel demo[/bold]   (minutes on two cores, no GPU, nothing is downloaded)
     """
-    from laurel.demo import demonstrate
+    from laurel.demonstration import demo as demonstrate
 
-    raise typer.Exit(0 if demonstrate(seed=seed, directory=run, control=control, console=console).met else 1)
+    try:
+        result = demonstrate(seed=seed, run=run, control=control, resume=resume, console=console)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    raise typer.Exit(0 if result.met else 1)
 
 
 @app.command()
@@ -67,10 +71,10 @@ def train(
     [bold]laurel train recipes/gsm8k.yaml --resume[/bold]
     """
     from laurel.progress import Terminal
-    from laurel.recipe import resolve
+    from laurel.recipe import load
     from laurel.training import train as start
 
-    arguments = resolve(_recipe(recipe, overrides), start)
+    arguments = load(recipe, overrides or ())
     for name in ("tasks", "held_out"):
         left_out = getattr(arguments.get(name), "left_out", None)
         if left_out is not None and left_out.count:
@@ -101,10 +105,8 @@ def explain(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None
     [bold]laurel explain recipes/gsm8k.yaml samples_per_prompt=16[/bold]
     """
     from laurel.plan import explain as describe
-    from laurel.recipe import resolve
-    from laurel.training import train as start
 
-    console.print(describe(resolve(_recipe(recipe, overrides), start)), highlight=False)
+    console.print(describe(recipe, overrides or ()), highlight=False)
 
 
 @app.command()
@@ -115,35 +117,19 @@ def check(
         str, typer.Option(help="How a right answer is written, over {reference} and the row's columns.")
     ] = "{reference}",
 ) -> None:
-    """Before a run: every gold answer scores full marks, every wrong one does not, no prompt is in two splits.
+    """Before a run: the prompts reach the policy, the reward tells right from wrong, no prompt is in two splits.
 
+    Every gold answer must score full marks, and no wrong one. Where an environment pays, a few episodes are tried.
     Exits with 1 if something is wrong.
 
     [bold]laurel check recipes/gsm8k.yaml[/bold]
     [bold]laurel check recipe.yaml --gold "#### {reference}"[/bold]   for a reward that wants the marker
     """
-    from laurel.preflight import check_splits
-    from laurel.recipe import resolve
-    from laurel.rewards import check_reward
-    from laurel.training import train as start
+    from laurel.checking import check as examine
 
-    arguments = resolve(_recipe(recipe, overrides), start, leave_out=("policy",))
-    reward = arguments.get("reward")
-    if reward is None:
-        raise ConfigurationError("The recipe has no reward to check.", hint="add reward: ...")
-    sound = True
-    for name in ("tasks", "held_out"):
-        if arguments.get(name) is not None:
-            report = check_reward(arguments[name], reward, gold=gold, settings=arguments.get("grading"))
-            console.print(f"[bold]{name}[/bold]")
-            console.print(str(report), highlight=False, markup=False, soft_wrap=True)
-            sound = sound and report.passed
-            if arguments[name].duplicates:
-                console.print(f"{arguments[name].duplicates} tasks repeat the prompt of an earlier one")
-    if arguments.get("held_out") is not None:
-        check_splits(arguments["tasks"], arguments["held_out"], arguments.get("environment"))
-        console.print("no prompt is in both tasks and held_out")
-    raise typer.Exit(0 if sound else 1)
+    report = examine(recipe, overrides or (), gold=gold)
+    console.print(str(report), highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(0 if report.passed else 1)
 
 
 @app.command()
@@ -180,36 +166,31 @@ def eval(
 
     [bold]laurel eval my-model --tasks test.jsonl --prompt "Q: {question} A:" --output answers.jsonl[/bold]
     """
-    from laurel import rewards
-    from laurel.evaluation import check_output, evaluate, write_answers
-    from laurel.preflight import check_prompts
-    from laurel.recipe import arguments, component, policies
-    from laurel.restoring import Judgement, judgement_of_run, policy_of_run
-    from laurel.rollout import LocalSampler
-    from laurel.runs import is_run
+    from laurel.evaluation import check_output, write_answers
+    from laurel.judging import eval as judge
+    from laurel.recipe import arguments
     from laurel.tasks import SOURCES
 
     if output is not None:
         check_output(output)
     source = SOURCES["parquet" if tasks.suffix == ".parquet" else "jsonl"]
-    columns = _given({"prompt": prompt, "reference": reference, "extract": extract, "limit": limit})
+    given = {"prompt": prompt, "reference": reference, "extract": extract, "limit": limit}
+    columns = {name: value for name, value in given.items() if value is not None}
     loaded = source(**arguments("tasks", source, {"path": str(tasks), "conversation": conversation, **columns}))
-    run = Path(model) if is_run(Path(model)) else None
-    named = "exact_match" if reward is None and run is None else reward
-    judge = component("reward", rewards.REWARDS, named)
-    how = Judgement(reward=judge) if run is None else judgement_of_run(run, reward=judge)
-    drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    sampling = replace(how.sampling, **_given(drawn))
-    bounds = {"max_new_tokens": max_new_tokens, "stop_strings": tuple(stop) if stop else None}
-    limits = replace(how.limits, **_given(bounds))
-    policy = component("policy", policies(), model) if run is None else policy_of_run(run)
-    sampler = LocalSampler(policy, sampling, limits, seed=how.seed if seed is None else seed)
-    if how.environment is None:
-        check_prompts(policy, loaded, sampler.path_limit)
-    with rewards.Grader(how.reward, how.grading) as grader:
-        result = evaluate(
-            sampler, grader, loaded, environment=how.environment, samples=samples or how.samples, name=tasks.stem
-        )
+    result = judge(
+        model,
+        loaded,
+        reward=reward,
+        samples=samples,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        max_new_tokens=max_new_tokens,
+        stop=stop or None,
+        seed=seed,
+        name=tasks.stem,
+    )
     console.print(str(result), highlight=False, markup=False)
     if output is not None:
         write_answers(output, result, loaded.by_id)
@@ -222,18 +203,9 @@ def show(run: RunArgument) -> None:
 
     [bold]laurel show runs/mine[/bold]
     """
-    from laurel.chart import curve
-    from laurel.runs import Run
+    from laurel.showing import show as page
 
-    with Run.open(run) as opened:
-        algorithm = opened.configuration.get("algorithm")
-        if isinstance(algorithm, dict):
-            console.print(f"{algorithm['name']}: {algorithm['title']}", style="bold", highlight=False, markup=False)
-        console.print(str(opened.summary()), highlight=False, markup=False, soft_wrap=True)
-        for name in ("reward", "loss"):
-            points = [(step, metric.mean) for step, metric in opened.metric(name)]
-            if len(points) > 1:
-                console.print(curve(points, label=f"{name}, by step"), soft_wrap=True, highlight=False, markup=False)
+    console.print(page(run), soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -242,23 +214,17 @@ def export(run: RunArgument, directory: Annotated[Path, typer.Argument(help="Whe
 
     [bold]laurel export runs/mine my-model[/bold]
     """
-    from laurel.restoring import policy_of_run
-    from laurel.runs import is_run
+    from laurel.restoring import export as write
 
-    if is_run(directory):
-        raise ConfigurationError(f"{directory} is a run.", hint="export into a directory of its own.")
-    policy_of_run(run).export(directory)
-    console.print(f"written: {directory}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"written: {write(run, directory)}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
 def methods() -> None:
     """Every method by name, with its equation, its paper and its settings."""
-    from laurel.algorithms import METHODS
-    from laurel.plan import method_card
+    from laurel.plan import methods as cards
 
-    for name in sorted(METHODS):
-        console.print(method_card(METHODS[name]), highlight=False)
+    console.print(cards(), highlight=False)
 
 
 @app.command()
@@ -297,18 +263,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             text.append(f"\n  {note}")
         shown.print(text, highlight=False, soft_wrap=not shown.is_terminal)
         sys.exit(1)
-
-
-def _recipe(recipe: Path, overrides: Sequence[str] | None) -> dict[str, object]:
-    """What a recipe says; its run is named after it unless it names one."""
-    from laurel.recipe import read
-
-    return {"run": f"runs/{recipe.stem}", **read(recipe, overrides or ())}
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _stopped_by(error: LaurelError, run: Path) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,14 +14,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from laurel.algorithms import Algorithm, Compared, Demonstrated, Sampled, TrustRegion
+from laurel.algorithms import METHODS, Algorithm, Compared, Demonstrated, Sampled, TrustRegion
 from laurel.configuration import describe
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
+from laurel.page import Page
 from laurel.policy import Policy, load
 from laurel.policy.log_probs import CHUNK_ELEMENTS
 from laurel.preferences import Preference, PreferenceSet
 from laurel.preflight import check_fit, check_parts, prompt_lengths, unread_arguments
+from laurel.recipe import load as load_recipe
 from laurel.rewards import GradingSettings
 from laurel.rollout import Limits
 from laurel.tasks import TaskSet
@@ -74,12 +77,17 @@ class Batch:
         return self.rollouts * (self.prompt_tokens + self.answer_tokens)
 
 
-def explain(arguments: Mapping[str, Any]) -> RenderableType:
-    """A readable account of the call `laurel.train(**arguments)`.
+def explain(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Page:
+    """A readable account of what a recipe would do.
+
+    Args:
+        recipe: a file, or the keyword arguments of `laurel.train`.
+        overrides: such as "steps=10", for a file.
 
     Raises:
-        ConfigurationError, TaskError: what training would refuse before it starts.
+        LaurelError: what training would refuse before it starts.
     """
+    arguments = recipe if isinstance(recipe, Mapping) else load_recipe(recipe, overrides)
     defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
     settings = {**defaults, **arguments}
     check_parts(settings, defaults)
@@ -87,7 +95,7 @@ def explain(arguments: Mapping[str, Any]) -> RenderableType:
     policy = load(settings["policy"]) if isinstance(settings["policy"], str) else settings["policy"]
     check_fit(policy, settings)
     batch = derive(policy, settings)
-    return Group(
+    account = Group(
         card(f"{algorithm.name}: {algorithm.title}", [*_story(algorithm), *_choices(algorithm)]),
         card("settings", _settings(settings)),
         card("what there is to learn from", _available(algorithm, settings)),
@@ -95,6 +103,12 @@ def explain(arguments: Mapping[str, Any]) -> RenderableType:
         card("memory, estimated", _memory(policy, algorithm, batch, settings)),
         card("time, estimated", _time(policy, algorithm, batch, settings["steps"])),
     )
+    return Page(account)
+
+
+def methods() -> Page:
+    """Every method by name, with its equation, its paper and its settings."""
+    return Page(Group(*(method_card(METHODS[name]) for name in sorted(METHODS))))
 
 
 def method_card(method: Callable[..., Algorithm]) -> RenderableType:

@@ -174,8 +174,7 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
     """
     if arguments["environment"] is not None:
         return
-    limits: Limits = arguments["limits"] or Limits()
-    room = min(limits.max_path_tokens or policy.context_length, policy.context_length)
+    room = path_limit(policy, arguments)
     if isinstance(arguments["algorithm"].source, Compared):
         _check_judged(policy, arguments["algorithm"], arguments["tasks"])
     elif isinstance(arguments["algorithm"].source, Demonstrated):
@@ -184,6 +183,12 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
         check_prompts(policy, arguments["tasks"], room)
     if arguments["held_out"] is not None:
         check_prompts(policy, arguments["held_out"], room)
+
+
+def path_limit(policy: Policy, arguments: Mapping[str, Any]) -> int:
+    """The most tokens on one path: what the limits say, within the policy's context."""
+    limits: Limits = arguments["limits"] or Limits()
+    return min(limits.max_path_tokens or policy.context_length, policy.context_length)
 
 
 def check_prompts(policy: Policy, tasks: TaskSet, room: int) -> None:

@@ -62,6 +62,19 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _expand(data, ""))
 
 
+def load(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The keyword arguments of `laurel.train` that a recipe file stands for: `laurel.train(**recipe.load(path))`.
+
+    The run is named after the file, unless the recipe names one.
+
+    Raises:
+        ConfigurationError: see `read` and `resolve`.
+    """
+    from laurel.training import train
+
+    return resolve({"run": f"runs/{Path(path).stem}", **read(path, overrides)}, train)
+
+
 def assignments(pairs: Sequence[str]) -> dict[str, Any]:
     """`key=value` pairs as data; the values are YAML.
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from laurel.environments import ENVIRONMENTS, Environment
-from laurel.errors import RunError
+from laurel.errors import ConfigurationError, RunError
 from laurel.policy import Policy
 from laurel.policy.fingerprint import check_frozen
 from laurel.recipe import arguments, component, policies
 from laurel.rewards import REWARDS, GradingSettings, Reward
 from laurel.rollout import Limits
-from laurel.runs import Run
+from laurel.runs import Run, is_run
 from laurel.tree import Sampling
 
 
@@ -86,7 +86,23 @@ def _again(kind: str, makers: Mapping[str, Callable[..., Any]], recorded: Any, d
     )
 
 
-def policy_of_run(directory: Path) -> Policy:
+def export(run: str | Path, directory: str | Path) -> Path:
+    """Write the newest weights of a run as a directory that `AutoModelForCausalLM.from_pretrained` loads.
+
+    Returns:
+        the directory.
+
+    Raises:
+        ConfigurationError: if the directory is a run itself.
+        RunError, PolicyError: see `policy_of_run` and `Policy.export`.
+    """
+    if is_run(directory):
+        raise ConfigurationError(f"{directory} is a run.", hint="export into a directory of its own.")
+    policy_of_run(run).export(directory)
+    return Path(directory)
+
+
+def policy_of_run(directory: str | Path) -> Policy:
     """The policy of a run with the weights of its newest whole checkpoint.
 
     Raises:

@@ -53,6 +53,42 @@ def test_help_names_every_command_and_each_has_an_example() -> None:
         assert command == "methods" or any(line.startswith(f"laurel {command}") for line in lines), command
 
 
+def test_every_command_has_its_namesake_in_python() -> None:
+    import laurel as package
+
+    commands = {command.callback.__name__ for command in cli.app.registered_commands if command.callback}
+    assert commands == set(COMMANDS)
+    for name in commands:
+        assert callable(getattr(package, name)), name
+    # `from laurel import *` must not put another eval before Python's own.
+    assert commands - set(package.__all__) == {"eval"}
+
+
+def test_pages_are_the_same_from_python(trained: Path) -> None:
+    import laurel as package
+
+    printed = laurel("show", str(trained)).out
+    assert str(package.show(trained)).splitlines() == [line.rstrip() for line in printed.rstrip().splitlines()]
+    written = str(package.explain("recipe.yaml", ["samples_per_prompt=6"]))
+    assert "4 prompts x 6 samples = 24, 4 steps" in written and "\x1b" not in written
+    assert all(method().title in str(package.methods()) for method in METHODS.values())
+
+
+def test_eval_and_export_from_python_are_those_of_the_commands(trained: Path) -> None:
+    import laurel as package
+
+    tasks = package.tasks.jsonl("held.jsonl")
+    result = package.eval(trained, tasks, samples=3, seed=5)
+    assert laurel("eval", str(trained), "--tasks", "held.jsonl", "--samples", "3", "--seed", "5").out.strip() == str(
+        result
+    )
+    model = package.export(trained, "my-model")
+    again = package.eval(f"./{model}", tasks, samples=3, seed=5, max_new_tokens=3, reward="exact_match")
+    assert str(again) == str(result)
+    policy = package.policy.load(model)
+    assert str(package.eval(policy, tasks, samples=3, seed=5, max_new_tokens=3)) == str(result)
+
+
 def test_importing_and_helping_load_neither_torch_nor_transformers() -> None:
     code = """
 import sys

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,9 +80,36 @@ def sorting_tasks(seed: int) -> Splits:
     return Splits(*(TaskSet(name, tuple(itertools.islice(tasks, size))) for name, size in sizes.items()))
 
 
-def demonstrate(*, seed: int, directory: Path, control: bool, console: Console) -> Result:
-    """Clone, reinforce, report; with `control`, also clone on for as long as reinforcing took."""
-    directory = _free(directory)
+def demo(
+    *,
+    seed: int = 0,
+    run: str | Path = "runs/demo",
+    control: bool = False,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Result:
+    """Clone, reinforce, report.
+
+    Args:
+        seed: fixes the task split, the weights, and every draw.
+        run: where the two runs are kept; one that is there already is left alone, and a number added.
+        control: also clone on for as long as reinforcing took.
+        resume: go on with a demo that was interrupted in `run`, instead of starting beside it.
+        console: where it is shown; None: in the terminal.
+    """
+    console = console or Console()
+    directory = Path(run) if resume else _free(Path(run))
+    try:
+        return _demo(seed, directory, control, resume, console)
+    except KeyboardInterrupt:
+        again = ["laurel", "demo", "--run", str(directory), *(["--seed", str(seed)] if seed else ())]
+        again += [*(["--control"] if control else ()), "--resume"]
+        text = f"\nInterrupted. What was done is kept in {directory}. Go on with: {shlex.join(again)}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        raise
+
+
+def _demo(seed: int, directory: Path, control: bool, resume: bool, console: Console) -> Result:
     splits = sorting_tasks(seed)
     policy = laurel.policy.tiny(alphabet=f"{LETTERS}>", hidden_size=64, layers=2, heads=4, context_length=32, seed=seed)
     console.print(
@@ -91,7 +119,7 @@ def demonstrate(*, seed: int, directory: Path, control: bool, console: Console) 
         f"3. Judge on {HELD_OUT} others.\n",
         highlight=False,
     )
-    _clone(policy, splits, directory / "clone", CLONE_STEPS, seed, console)
+    _clone(policy, splits, directory / "clone", CLONE_STEPS, seed, console, resume)
     cloned = {name: tensor.clone() for name, tensor in policy.tensors().items()}
     started = time.monotonic()
     run = laurel.train(
@@ -112,19 +140,23 @@ def demonstrate(*, seed: int, directory: Path, control: bool, console: Console) 
         checkpoint_every=50,
         seed=seed,
         run=directory / "reinforce",
+        resume=resume,
         progress=Terminal(console),
     )
-    seconds = time.monotonic() - started
+    # Of a demo that was interrupted, what its steps took; the clock of the first part is gone.
+    seconds = _step_seconds(run) if resume else time.monotonic() - started
     before, after = (evaluation.metric for evaluation in run.evaluations())
     result = Result(before, after, None, seconds)
     _report(run, result, console)
     if control:
         policy.load_tensors(cloned)
-        result = replace(result, control=_control(policy, splits, directory, seconds, seed, console))
+        result = replace(result, control=_control(policy, splits, directory, seconds, seed, console, resume))
     return result
 
 
-def _clone(policy: Policy, splits: Splits, directory: Path, steps: int, seed: int, console: Console) -> Run:
+def _clone(
+    policy: Policy, splits: Splits, directory: Path, steps: int, seed: int, console: Console, resume: bool
+) -> Run:
     return laurel.train(
         policy=policy,
         tasks=splits.demonstrations,
@@ -135,6 +167,7 @@ def _clone(policy: Policy, splits: Splits, directory: Path, steps: int, seed: in
         checkpoint_every=steps,
         seed=seed,
         run=directory,
+        resume=resume,
         progress=Terminal(console),
     )
 
@@ -170,13 +203,19 @@ def _report(run: Run, result: Result, console: Console) -> None:
         )
 
 
-def _control(policy: Policy, splits: Splits, directory: Path, seconds: float, seed: int, console: Console) -> Metric:
+def _step_seconds(run: Run) -> float:
+    return sum(sum(run.timings(step).values()) for step in run.steps())
+
+
+def _control(
+    policy: Policy, splits: Splits, directory: Path, seconds: float, seed: int, console: Console, resume: bool
+) -> Metric:
     """Clone on, on the same demonstrations, for as long as reinforcing took; then judge in the same way."""
     with Run.open(directory / "clone") as clone:
-        per_step = sum(sum(clone.timings(step).values()) for step in clone.steps()) / CLONE_STEPS
+        per_step = _step_seconds(clone) / CLONE_STEPS
     steps = max(1, round(seconds / per_step))
     console.print(f"\nControl: {steps:,} more steps of cloning the same demonstrations, for the same time.")
-    _clone(policy, splits, directory / "control", steps, seed, console)
+    _clone(policy, splits, directory / "control", steps, seed, console, resume)
     result = _judge(policy, splits, seed)
     console.print(f"held out, after cloning on:  {interval_text(result.metric)}", highlight=False)
     return result.metric

@@ -1,0 +1,33 @@
+"""The result of a run on one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from laurel.chart import curve
+from laurel.page import Page
+from laurel.runs import Run
+
+CURVES = ("reward", "loss")
+
+
+def show(run: str | Path) -> Page:
+    """The result of a run: its method, summary, evaluations, failures, curves. Also while it goes on.
+
+    Raises:
+        RunError: if it is none.
+    """
+    parts: list[RenderableType] = []
+    with Run.open(run) as opened:
+        algorithm = opened.configuration.get("algorithm")
+        if isinstance(algorithm, dict):
+            parts.append(Text(f"{algorithm['name']}: {algorithm['title']}", style="bold"))
+        parts.append(Text(str(opened.summary())))
+        for name in CURVES:
+            points = [(step, metric.mean) for step, metric in opened.metric(name)]
+            if len(points) > 1:
+                parts.append(Text(curve(points, label=f"{name}, by step")))
+    return Page(Group(*parts))
