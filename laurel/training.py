@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from laurel.algorithms import Algorithm, Compared, Sampled
+from laurel.allocation import keep_freed_memory
 from laurel.configuration import describe
 from laurel.environments import Environment
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
@@ -66,6 +67,8 @@ def train(
     progress: ProgressView | None = None,
 ) -> Run:
     """Train `policy` on `tasks` by `algorithm`, and return the finished run.
+
+    On the CPU the process keeps freed memory from then on (`laurel.allocation`).
 
     Args:
         policy: a policy, or the hub name or directory of one.
@@ -167,6 +170,8 @@ def _learner(
     tokens_per_microbatch: int | None,
 ) -> Learner:
     """The learner, and its critic where the algorithm asks for values."""
+    if policy.device.type == "cpu":
+        keep_freed_memory()
     fitted = critic or CriticSettings()
     return Learner(
         policy,
