@@ -1,0 +1,1 @@
+"""Studies: each one command, numbers and a picture. See README.md."""
