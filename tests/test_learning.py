@@ -27,6 +27,7 @@ METHODS: dict[str, tuple[Algorithm, int]] = {
     "ppo": (laurel.ppo(entropy=ENTROPY), 40),
     "turn_ppo": (laurel.turn_ppo(entropy=ENTROPY), 40),
     "remax": (laurel.remax(entropy=ENTROPY), 80),
+    "vine_ppo": (laurel.vine_ppo(every=1, continuations=2, budget=2, entropy=ENTROPY, epochs=4), 35),
     "clone": (laurel.clone(), 120),
 }
 """The method and its steps."""

@@ -162,6 +162,18 @@ def test_coefficients_that_move_are_killed_and_resumed_too(name: str, tmp_path: 
             assert len(values) == STEPS and values[0] != values[-1], f"{metric} stood still: {values}"
 
 
+def test_continuations_are_killed_and_resumed_too(tmp_path: Path) -> None:
+    changes = {"algorithm": laurel.vine_ppo(every=1, continuations=2, budget=4)}
+    whole, directory = tmp_path / "whole", tmp_path / "run"
+    assert ended(in_child(lambda: train(whole, **changes))) == 0
+    killed = ended(in_child(lambda: train(directory, **changes), {"LAUREL_KILL_AT": "after_sampling:4"}))
+    assert killed == -signal.SIGKILL
+    assert ended(in_child(lambda: train(directory, resume=True, **changes))) == 0
+    assert result(directory) == result(whole)
+    with Run.open(directory) as run:
+        assert all(metric.mean > 1 for _, metric in run.metric("continuations"))
+
+
 def test_killed_again_while_resuming(tmp_path: Path, uninterrupted: Result) -> None:
     directory = tmp_path / "run"
     assert ended(in_child(lambda: train(directory), {"LAUREL_KILL_AT": "after_update:4"})) == -signal.SIGKILL

@@ -1,0 +1,147 @@
+"""VinePPO from end to end: continuations are drawn, graded, compared with, counted apart, and never learned from."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import laurel as command
+from command_line import write_project
+
+import laurel
+from laurel.credit import continued, is_continuation
+from laurel.environments import NumberGuessing
+from laurel.errors import ConfigurationError
+from laurel.runs import Run
+from laurel.tasks import Task, TaskSet
+from laurel.tree import Source, Tree
+
+TASKS = TaskSet("letters", tuple(Task(letter, letter, letter) for letter in "abcd"))
+VINE = laurel.vine_ppo(every=2, continuations=3, budget=6)
+
+
+def train(directory: Path, **changes: Any) -> Run:
+    settings: dict[str, Any] = {
+        "policy": laurel.policy.tiny(alphabet="abcd", hidden_size=16, layers=1, heads=2, context_length=12),
+        "tasks": TASKS,
+        "algorithm": VINE,
+        "reward": laurel.rewards.in_process(lambda task, text: text.count("a") / 9),
+        "steps": 1,
+        "prompts_per_step": 3,
+        "samples_per_prompt": 4,
+        "limits": laurel.Limits(max_new_tokens=9),
+        "run": directory,
+    }
+    return laurel.train(**{**settings, **changes})
+
+
+def split_up(tree: Tree) -> tuple[list[laurel.tree.Rollout], list[laurel.tree.Rollout]]:
+    """Samples, and their continuations."""
+    kinds: tuple[list[laurel.tree.Rollout], list[laurel.tree.Rollout]] = ([], [])
+    for rollout in tree.rollouts:
+        kinds[is_continuation(rollout.id)].append(rollout)
+    return kinds
+
+
+def test_every_step_is_compared_with_fresh_continuations_of_where_it_began(tmp_path: Path) -> None:
+    with Run.open(train(tmp_path / "run").directory) as run:
+        trees, credits = run.trees(1), run.credits(1)
+        metrics = {name: run.metric(name)[0][1] for name in ("reward", "continuations", "continuation_reward")}
+    fresh_rewards, rewards = [], []
+    checked = 0
+    for tree, credit in zip(trees, credits, strict=True):
+        samples, continuations = split_up(tree)
+        assert len(samples) == 4 and {continued(c.id) for c in continuations} <= {s.id for s in samples}
+        fresh_rewards += [c.reward for c in continuations]
+        rewards += [s.reward for s in samples]
+        for sample in samples:
+            path = [i for i in tree.path(sample.leaf) if tree.segments[i].source is Source.POLICY]
+            assert [len(tree.segments[i]) for i in path[:-1]] == [2] * (len(path) - 1)  # every=2
+            assert len(path) == 1 + min(2, (sum(len(tree.segments[i]) for i in path) - 1) // 2)  # budget=6 of 3 each
+            for above, index in pairwise(path):
+                begun = [c.reward for c in continuations if c.leaf in tree.children[above]]
+                assert len(begun) == 3
+                own = slice(int(tree.flat.starts[index]), int(tree.flat.ends[index]))
+                value = sample.reward
+                if index != path[-1]:
+                    below = [c.reward for c in continuations if c.leaf in tree.children[index]]
+                    value = float(np.mean([*below, sample.reward]))
+                np.testing.assert_allclose(credit.advantages[own], value - np.mean(begun), atol=1e-12)
+                assert credit.mask[own].all()
+                checked += 1
+        for continuation in continuations:
+            own = slice(int(tree.flat.starts[continuation.leaf]), int(tree.flat.ends[continuation.leaf]))
+            assert not credit.mask[own].any() and not credit.advantages[own].any()
+    assert checked > 6
+    assert metrics["continuation_reward"].mean == pytest.approx(np.mean(fresh_rewards))
+    assert metrics["reward"].mean == pytest.approx(np.mean(rewards)) and metrics["reward"].count == 12
+    assert metrics["continuations"].mean == len(fresh_rewards) / 12
+
+
+def test_the_samples_are_those_of_a_method_without_continuations(tmp_path: Path) -> None:
+    drawn = []
+    for algorithm in (VINE, laurel.grpo()):
+        with Run.open(train(tmp_path / algorithm.name, algorithm=algorithm).directory) as run:
+            drawn.append([[rollout.text for rollout in split_up(tree)[0]] for tree in run.trees(1)])
+    assert drawn[0] == drawn[1]
+
+
+def test_a_dialogue_is_looked_at_where_the_environment_has_spoken(tmp_path: Path) -> None:
+    game = NumberGuessing(low=1, high=3, turns=3, higher="+", lower="-")
+    run = train(
+        tmp_path / "run",
+        policy=laurel.policy.tiny(alphabet="gues 123:+-", hidden_size=16, layers=1, heads=2, context_length=32),
+        tasks=game.tasks(6),
+        environment=game,
+        reward=None,
+        algorithm=laurel.vine_ppo(every=100, continuations=2, budget=4),
+        samples_per_prompt=64,
+        limits=laurel.Limits(max_new_tokens=2, max_turns=3, stop_strings=("+", "-", ":", " ", "g", "u")),
+    )
+    with Run.open(run.directory) as opened:
+        trees = opened.trees(1)
+    places, hits = 0, 0.0
+    for tree in trees:
+        hidden = game.hidden(Task(tree.task_id, game.prompt))
+        for index, segment in enumerate(tree.segments):
+            if segment.source is Source.ENVIRONMENT and not is_continuation(segment.rollout_id):
+                fresh = [c for c in tree.children[index] if is_continuation(tree.segments[c].rollout_id)]
+                places += len(fresh) == 2
+        for rollout in split_up(tree)[1]:
+            assert rollout.outcome is not None and not rollout.outcome.failed
+            last = rollout.segments[-1]
+            if rollout.outcome.stop_reason == "environment":  # by the rules of the very same game
+                assert last.reward == float(rollout.text == str(hidden))
+                hits += last.reward
+    assert places > 3 and hits > 0
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"algorithm": laurel.vine_ppo(every=2)}, r"no budget bounds them(.|\n)*budget=36"),
+    ({"samples_per_prompt": 1}, "'vine_ppo' compares the samples of a prompt"),
+    ({"sampling": laurel.Sampling(top_k=1)}, "every continuation is the sample"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_what_cannot_work_is_refused_before_anything_is_drawn(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        train(tmp_path / "run", **changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_explain_says_what_is_drawn_beside_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    write_project(tmp_path)
+    said = command("explain", "recipe.yaml", "algorithm={name: vine_ppo, every: 1, continuations: 3, budget: 7}")
+    assert said.status == 0, said
+    # 4 prompts x 4 samples, 2 places of 3 continuations in each, of at most 3 tokens
+    assert "at most 6 of each sample = 96 a step" in said.out and "at most 288 tokens" in said.out
+    refused = command("explain", "recipe.yaml", "algorithm=vine_ppo")
+    assert refused.status == 1 and "set budget" in refused.err
