@@ -20,6 +20,7 @@ from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
 from laurel.page import Page
 from laurel.policy import Policy, load
+from laurel.policy.fused_decoding import DecodingStep
 from laurel.policy.log_probs import CHUNK_ELEMENTS
 from laurel.preferences import Preference, PreferenceSet
 from laurel.preflight import check_fit, check_parts, prompt_lengths, unread_arguments
@@ -41,6 +42,8 @@ FISHER_PASSES = 5
 # Vectors as long as the weights that the search for a step holds: gradient (twice), solution, residual, direction,
 # product, and the weights where it began.
 SEARCH_VECTORS = 7
+# Copies of the weights of a small decoder that sampling prepares: put together, and in the layout that products like.
+DECODING_COPIES = 2
 # Copies of one chunk of logits, in float32, that live at once while log-probabilities are computed.
 LOGIT_COPIES = 4
 
@@ -101,7 +104,7 @@ def explain(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = (
         card("what there is to learn from", _available(algorithm, settings)),
         card("each step", [*_batch(batch, settings["steps"]), *_region(algorithm)]),
         card("memory, estimated", _memory(policy, algorithm, batch, settings)),
-        card("time, estimated", _time(policy, algorithm, batch, settings["steps"])),
+        card("time, estimated", _time(policy, algorithm, batch, settings)),
     )
     return Page(account)
 
@@ -292,16 +295,32 @@ def _memory(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mappin
     moved = {"gradients, moments and masters": trained * (4 + 8 + masters)}
     if isinstance(algorithm.step, TrustRegion):
         moved = {"vectors of the search and masters": trained * (4 * SEARCH_VECTORS + masters)}
+    served = live and policy.fused is not None and DecodingStep.serves(policy.fused)
     parts = {
         "weights": weights * size,
         **moved,
+        **_critic_memory(policy, algorithm, settings["critic"], weights * size, trained * (4 + 8 + masters)),
         "reference": trained * size if algorithm.needs_reference else 0,
         f"activations of {microbatch:,} tokens": microbatch * per_token,
         "logits of one chunk": LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, microbatch * config.vocab_size),
+        "weights prepared for decoding": DECODING_COPIES * _decoder_bytes(policy) if served else 0,
         "cache of keys and values": 2 * layers * policy.key_value_width * size * cached if live else 0,
     }
     rows = [(_bytes(amount), name) for name, amount in parts.items() if amount]
     return [*rows, (_bytes(sum(parts.values())), "together")]
+
+
+def _critic_memory(
+    policy: Policy, algorithm: Algorithm, critic: CriticSettings | None, copy: int, moved: int
+) -> dict[str, int]:
+    """A critic of its own is a copy of the policy with an optimiser; a shared one is one head."""
+    if not algorithm.needs_critic:
+        return {}
+    settings = critic or CriticSettings()
+    if settings.kind == "shared":
+        return {"critic, a head on the policy": policy.model.get_output_embeddings().weight.shape[1] * (4 + 4 + 8)}
+    size = "" if settings.model is None else f" ({settings.model}, counted as large as the policy)"
+    return {f"critic with gradients, moments and masters{size}": copy + moved}
 
 
 def _microbatch(policy: Policy, batch: Batch, wanted: int | None) -> int:
@@ -329,11 +348,28 @@ def passes(algorithm: Algorithm) -> int:
     )
 
 
+def critic_passes(algorithm: Algorithm, critic: CriticSettings | None) -> int:
+    """Forward passes of the critic: one for the values of a step, and then three for every epoch of its own.
+
+    A critic that shares the policy's trunk reads it without a backward pass.
+    """
+    if not algorithm.needs_critic:
+        return 0
+    settings = critic or CriticSettings()
+    return 1 + (3 if settings.kind == "own" else 1) * (settings.epochs or algorithm.step.epochs)
+
+
 def _search_passes(algorithm: Algorithm) -> int:
     """Forward passes of the search in a trust region whose first step is taken."""
     if not isinstance(algorithm.step, TrustRegion):
         return 0
     return FISHER_PASSES * (algorithm.step.iterations + 1) + 3
+
+
+def _decoder_bytes(policy: Policy) -> int:
+    """Of the decoder's layers; embeddings and head are read where they are."""
+    embeddings = set(map(id, policy.model.get_input_embeddings().parameters()))
+    return sum(p.nbytes for p in policy.model.get_decoder().parameters() if id(p) not in embeddings)
 
 
 def _multiplied(policy: Policy) -> int:
@@ -344,8 +380,10 @@ def _multiplied(policy: Policy) -> int:
     return policy.parameter_count - (0 if tied else embedding.numel())
 
 
-def _time(policy: Policy, algorithm: Algorithm, batch: Batch, steps: int) -> list[tuple[str, str]]:
-    tokens = batch.distinct_tokens * passes(algorithm) + batch.continuations * batch.answer_tokens
+def _time(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    steps = settings["steps"]
+    computed = passes(algorithm) + critic_passes(algorithm, settings["critic"])
+    tokens = batch.distinct_tokens * computed + batch.continuations * batch.answer_tokens
     operations = 2 * _multiplied(policy) * tokens
     rate = matrix_rate(policy.device, policy.dtype)
     seconds = operations / rate

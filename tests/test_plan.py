@@ -60,3 +60,30 @@ def test_what_holds_the_policy_costs_passes_of_its_own() -> None:
     exact = laurel.KL(0.1, estimator="exact")
     assert plan.passes(laurel.grpo(kl=exact, epochs=3)) == plan.passes(laurel.grpo(epochs=3)) + 1 + 3
     assert plan.passes(laurel.grpo(constraint=laurel.Budget("answer_tokens", at_most=3, rate=1))) == plain
+
+
+def memory(**changes: Any) -> dict[str, str]:
+    """The lines of the memory estimate, by name."""
+    text = str(plan.explain(settings(reward=laurel.rewards.exact_match(), **changes)))
+    lines = text.partition("memory, estimated")[2].partition("time, estimated")[0].strip().splitlines()
+    return {" ".join(line.split()[2:]): " ".join(line.split()[:2]) for line in lines if line.strip()}
+
+
+def test_memory_counts_critics_and_the_weights_prepared_for_decoding() -> None:
+    parts = memory(algorithm=laurel.ppo(), samples_per_prompt=2)
+    policy = settings()["policy"]
+    parameters = policy.parameter_count
+    # Its weights, and of each a gradient and two moments, all of them in float32.
+    assert parts["critic with gradients, moments and masters"] == f"{parameters * 16 / 1024:.1f} KiB"
+    shared = memory(algorithm=laurel.ppo(), critic=laurel.CriticSettings(kind="shared"), samples_per_prompt=2)
+    assert shared["critic, a head on the policy"] == "256.0 B"
+    embedded = policy.model.get_input_embeddings().weight.numel()
+    assert parts["weights prepared for decoding"] == f"{2 * 4 * (parameters - embedded) / 1024:.1f} KiB"
+    assert not any("critic" in name for name in memory())
+
+
+def test_passes_of_critics() -> None:
+    assert plan.critic_passes(laurel.grpo(), None) == 0
+    assert plan.critic_passes(laurel.ppo(epochs=2), None) == 1 + 3 * 2
+    shared = laurel.CriticSettings(kind="shared", epochs=3)
+    assert plan.critic_passes(laurel.ppo(epochs=2), shared) == 1 + 3
