@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup demo picture test test-slow check format clean
+.PHONY: setup demo picture test test-slow mutants check format clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# Lines of the package are made wrong one at a time, in a copy: at least 95 % of these faults have to fail a test.
+mutants: $(STAMP)
+	$(BIN)/python mutants/mutate.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .
