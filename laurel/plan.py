@@ -148,14 +148,15 @@ def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
         answer_tokens = min(limits.max_new_tokens * limits.max_turns, room)
     samples = 1 if demonstrated else settings["samples_per_prompt"] or SAMPLES_PER_PROMPT
     branching = algorithm.source.branching if isinstance(algorithm.source, Sampled) else None
-    per_sample = 0 if branching is None else branching.places_per_sample * branching.continuations
+    # A place has a token before it and one behind it.
+    places = 0 if branching is None else min(branching.places_per_sample, answer_tokens - 1)
     return Batch(
         prompts=settings["prompts_per_step"],
         samples=samples,
         prompt_tokens=prompt_tokens,
         answer_tokens=answer_tokens,
         optimiser_steps=algorithm.step.epochs * algorithm.step.minibatches,
-        continuations=settings["prompts_per_step"] * samples * per_sample,
+        continuations=settings["prompts_per_step"] * samples * (places * branching.continuations if branching else 0),
     )
 
 
@@ -435,4 +436,6 @@ def _short(value: Any) -> str:
         return f"{name}({', '.join(f'{key}={_short(item)}' for key, item in fields.items())})"
     if isinstance(described, list):
         return "(" + ", ".join(map(_short, described)) + ")" if described else "none"
+    if isinstance(described, str) and not described.isprintable():
+        return repr(described)
     return "none" if described is None else str(described)

@@ -143,5 +143,8 @@ def test_explain_says_what_is_drawn_beside_the_samples(tmp_path: Path, monkeypat
     assert said.status == 0, said
     # 4 prompts x 4 samples, 2 places of 3 continuations in each, of at most 3 tokens
     assert "at most 6 of each sample = 96 a step" in said.out and "at most 288 tokens" in said.out
+    more = command("explain", "recipe.yaml", "algorithm={name: vine_ppo, continuations: 3, budget: 900}")
+    assert "at most 6 of each sample" in more.out  # three tokens have two places between them
+    assert r"separator='\n'" in more.out
     refused = command("explain", "recipe.yaml", "algorithm=vine_ppo")
     assert refused.status == 1 and "set budget" in refused.err
