@@ -29,9 +29,27 @@ def bootstrap_interval(
     values: Numbers, statistic: Callable[[Numbers], float] = interquartile_mean, *, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Percentile bootstrap: the middle `level` of the statistic over resamples of the values, drawn with this seed."""
-    given = np.asarray(values, np.float64)
+    return stratified_interval([values], statistic, level=level, seed=seed)
+
+
+def stratified_interval(
+    strata: Sequence[Numbers],
+    statistic: Callable[[Numbers], float] = interquartile_mean,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap of a statistic over all values together, resampled within each stratum only.
+
+    With tasks as strata and a score per seed in each it is the interval of Agarwal et al. 2021, arXiv 2108.13264: how
+    the score would vary with other seeds, the tasks being these. One stratum gives `bootstrap_interval`.
+    """
+    given = [np.asarray(values, np.float64) for values in strata]
     draw = np.random.default_rng(seed)
-    seen = [statistic(given[draw.integers(len(given), size=len(given))]) for _ in range(RESAMPLES)]
+    seen = [
+        statistic(np.concatenate([values[draw.integers(len(values), size=len(values))] for values in given]))
+        for _ in range(RESAMPLES)
+    ]
     low, high = np.quantile(seen, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

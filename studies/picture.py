@@ -1,4 +1,4 @@
-"""Line charts as SVG text, without a drawing library: panels side by side, axes with round numbers, bands, marks."""
+"""Line charts as SVG text, without a drawing library: panels in rows, axes with round numbers, bands, marks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from html import escape
 COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#e08e0b", "#6a4c93", "#4d4d4d")
 WIDTH, HEIGHT = 380, 250
 """Of the area of one panel that data are drawn in."""
-LEFT, RIGHT, TOP, BOTTOM, LINE = 58, 16, 46, 44, 16
+LEFT, RIGHT, TOP, BOTTOM, LINE = 70, 16, 46, 44, 16
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,22 @@ class Panel:
     y_range: tuple[float, float] | None = None
 
 
-def draw(title: str, panels: Sequence[Panel]) -> str:
-    """The panels in one row, as an SVG document.
+def draw(title: str, panels: Sequence[Panel], *, columns: int | None = None) -> str:
+    """The panels as an SVG document, in rows of `columns`; None: all in one row.
 
     Raises:
         ValueError: if a panel holds no finite point.
     """
+    columns = columns or len(panels)
     legends = [[line for line in panel.lines if line.label] for panel in panels]
     below = BOTTOM + LINE * max(map(len, legends)) + 8
-    wide, high = len(panels) * (LEFT + WIDTH + RIGHT), TOP + HEIGHT + below
+    across, down = LEFT + WIDTH + RIGHT, TOP + HEIGHT + below
+    wide, high = columns * across, math.ceil(len(panels) / columns) * down
     body = [f'<rect width="{wide}" height="{high}" fill="white"/>', _text(wide / 2, 18, title, size=15, bold=True)]
     for place, panel in enumerate(panels):
         parts = "\n".join(_panel(panel))
-        body.append(f'<g transform="translate({place * (LEFT + WIDTH + RIGHT) + LEFT},{TOP})">\n{parts}\n</g>')
+        x, y = place % columns * across + LEFT, place // columns * down + TOP
+        body.append(f'<g transform="translate({x},{y})">\n{parts}\n</g>')
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" height="{high}"'
     return f'{head} font-family="Helvetica, Arial, sans-serif">\n' + "\n".join(body) + "\n</svg>\n"
 
@@ -109,7 +112,7 @@ def _panel(panel: Panel) -> list[str]:
     heights = [v for line in panel.lines for part in (line.y, line.low or (), line.high or ()) for v in part]
     up = _scale(heights, panel.log_y, HEIGHT, panel.y_range)
     parts = [_text(WIDTH / 2, -10, panel.title, size=13), _text(WIDTH / 2, HEIGHT + 34, panel.x)]
-    parts.append(_text(-44, HEIGHT / 2, panel.y, turned=True))
+    parts.append(_text(-56, HEIGHT / 2, panel.y, turned=True))
     for value in ticks(across.low, across.high, log=panel.log_x):
         parts += [
             _rule(across(value), 0, across(value), HEIGHT),

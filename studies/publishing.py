@@ -12,11 +12,13 @@ from studies.picture import Panel, draw
 RESULTS = Path(__file__).parent / "results"
 
 
-def publish(name: str, title: str, numbers: Mapping[str, Any], panels: Sequence[Panel]) -> None:
-    """Write `results/NAME.json` and `results/NAME.svg`, and say so."""
+def publish(
+    name: str, title: str, numbers: Mapping[str, Any], panels: Sequence[Panel], *, columns: int | None = None
+) -> None:
+    """Write `results/NAME.json` and `results/NAME.svg`, its panels in rows of `columns`, and say so."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    (RESULTS / f"{name}.svg").write_text(draw(title, panels))
+    (RESULTS / f"{name}.svg").write_text(draw(title, panels, columns=columns))
     print(f"written: studies/results/{name}.json and .svg")
 
 

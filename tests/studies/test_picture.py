@@ -58,3 +58,13 @@ def test_ticks_are_round() -> None:
 def test_nothing_to_draw_is_said() -> None:
     with pytest.raises(ValueError, match="finite"):
         draw("title", [Panel("t", "x", "y", [Line("", [1.0], [float("nan")])])])
+
+
+def test_panels_stand_in_rows() -> None:
+    panel = Panel("t", "x", "y", [Line("", [0, 1], [0, 1])])
+    places = re.findall(r"translate\((\d+),(\d+)\)", draw("title", [panel] * 3, columns=2))
+    assert places[0][1] == places[1][1] != places[2][1] and places[0][0] == places[2][0] != places[1][0]
+    row = ElementTree.fromstring(draw("title", [panel] * 3))
+    grid = ElementTree.fromstring(draw("title", [panel] * 3, columns=2))
+    assert int(grid.attrib["width"]) * 3 == int(row.attrib["width"]) * 2
+    assert int(grid.attrib["height"]) == 2 * int(row.attrib["height"])
