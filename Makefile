@@ -25,6 +25,10 @@ demo: $(STAMP)
 picture: $(STAMP)
 	$(BIN)/python docs/draw_demo.py
 
+# Any of studies/: `make study-trust-region` runs studies/trust_region.py.
+study-%: $(STAMP)
+	$(BIN)/python -m studies.$(subst -,_,$*)
+
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
