@@ -19,6 +19,7 @@ from laurel.errors import ConfigurationError, TaskError
 from laurel.judged import JudgedExperience, comparison, judged, with_mismatched
 from laurel.preferences import Kind, Preference, pairs, rankings, thumbs
 from laurel.recipe import read, resolve
+from laurel.rollout import Job, LocalSampler
 from laurel.runs import Run
 from laurel.tasks import Task
 from laurel.tree import MISMATCHED, Score, Source
@@ -176,3 +177,34 @@ def test_a_number_splits_preferences_off(tmp_path: Path) -> None:
     path = recipe(tmp_path, held_out=10, reward="exact_match", limits={"max_new_tokens": 2})
     run = laurel.train(**resolve(read(path), laurel.train))
     assert [evaluation.step for evaluation in run.evaluations()] == [0, 2]
+
+
+def preferred_share(policy: laurel.policy.Policy, tasks: laurel.tasks.TaskSet) -> float:
+    """How often a sample is the better answer."""
+    sampler = LocalSampler(policy, laurel.Sampling(), laurel.Limits(max_new_tokens=3), seed=0)
+    trees = sampler.collect([Job(task.id, task, 8, None) for task in tasks], policy_version=0)
+    right = [r.text == task.reference for tree, task in zip(trees, tasks, strict=True) for r in tree.rollouts]
+    return float(np.mean(right))
+
+
+def test_dpo_raises_the_preferred_behaviour_on_prompts_that_it_never_saw(tmp_path: Path) -> None:
+    """Any two digits may be answered by "+" or "-". The start is cloned from both alike; "+" is preferred."""
+    rows = [{"prompt": f"{number:02d}>", "chosen": "+", "rejected": "-"} for number in range(100)]
+    training, held_out = pairs(rows=rows).split(20)
+    policy = tiny(alphabet="0123456789>+-", hidden_size=32)
+    both = [{"question": row["prompt"], "answer": row[side]} for row in rows for side in ("chosen", "rejected")]
+    laurel.train(
+        policy=policy, tasks=laurel.tasks.from_iterable(both), algorithm=laurel.clone(), steps=20, prompts_per_step=40,
+        optimiser=laurel.OptimiserSettings(learning_rate=1e-2), run=tmp_path / "clone",
+    )  # fmt: skip
+    before = preferred_share(policy, held_out)
+    run = laurel.train(
+        policy=policy, tasks=training, algorithm=laurel.dpo(beta=0.5), steps=20, prompts_per_step=20,
+        optimiser=laurel.OptimiserSettings(learning_rate=3e-3), run=tmp_path / "dpo",
+    )  # fmt: skip
+    after = preferred_share(policy, held_out)
+    assert 0.3 < before < 0.6
+    assert after > 0.85
+    assert run.metric("preference/accuracy")[-1][1].mean == 1
+    chosen, rejected = (run.metric(f"preference/{side}")[-1][1].mean for side in ("chosen", "rejected"))
+    assert rejected < -0.5 < chosen

@@ -30,6 +30,16 @@ from laurel.theory.exact import (
     soft_bellman_policy,
 )
 from laurel.theory.examples import example_dialogue, example_logits, example_world
+from laurel.theory.preferences import (
+    bradley_terry,
+    fitted_rewards,
+    population_loss,
+    preference_optimum,
+    regularised_value,
+    thurstone,
+    tilted,
+    total_variation,
+)
 from laurel.theory.random_trees import random_tree
 from laurel.theory.states import token_histories, token_log_ratios, token_values
 from laurel.theory.world import Path, Reply, World, group_tree, path_segments, single_turn
@@ -44,12 +54,14 @@ __all__ = [
     "audit",
     "batch_monte_carlo",
     "batch_temporal_difference",
+    "bradley_terry",
     "compare",
     "converges",
     "example_dialogue",
     "example_logits",
     "example_world",
     "expected_return",
+    "fitted_rewards",
     "forking",
     "gradient_distribution",
     "group_tree",
@@ -64,15 +76,21 @@ __all__ = [
     "path_segments",
     "path_values",
     "penalised",
+    "population_loss",
+    "preference_optimum",
     "random_tree",
     "regularised_gradient",
+    "regularised_value",
     "return_gradient",
     "score_function_gradient",
     "single_turn",
     "soft_bellman_policy",
+    "thurstone",
+    "tilted",
     "token_divergences",
     "token_histories",
     "token_log_ratios",
     "token_values",
+    "total_variation",
     "with_continuations",
 ]
