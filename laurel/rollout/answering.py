@@ -28,12 +28,14 @@ class Call(Generic[Answer]):
         what: for messages, such as "turn 2 of the episode".
         function: asks it.
         direct: whether it cannot hang, and is called in this thread, without a deadline.
+        parts: how many times it asks, one after the other; it has as many times the seconds.
     """
 
     rollout: str
     what: str
     function: Callable[[], Answer]
     direct: bool
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Answering:
                 if self.deadline is not None and time.monotonic() >= self.deadline:
                     answers[index] = self._over(calls[index])
                     continue
-                running[index] = _Thread(index, calls[index].function, finished, self._until())
+                running[index] = _Thread(index, calls[index].function, finished, self._until(calls[index]))
                 running[index].start()
             for index in _done(running, finished):
                 thread = running.pop(index)
@@ -96,8 +98,8 @@ class Answering:
                 answers[index] = self._abandon(calls[index], running.pop(index))
         return [answer for answer in answers if answer is not None]
 
-    def _until(self) -> float:
-        own = time.monotonic() + self._seconds
+    def _until(self, call: Call[Answer]) -> float:
+        own = time.monotonic() + call.parts * self._seconds
         return own if self.deadline is None else min(own, self.deadline)
 
     def _over(self, call: Call[Answer]) -> Unanswered:
@@ -119,8 +121,8 @@ class Answering:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return self._over(call)
         return Unanswered(
-            f"rollout {call.rollout}: {call.what} was not answered within {self._seconds:g} seconds; find out what it "
-            "waits for, or raise limits.environment_timeout_seconds if it is only slow"
+            f"rollout {call.rollout}: {call.what} was not answered within {call.parts * self._seconds:g} seconds; find "
+            "out what it waits for, or raise limits.environment_timeout_seconds if it is only slow"
         )
 
 

@@ -56,7 +56,7 @@ def replay_episodes(
                 record.direct = runs_in_process(job.environment)
                 name = record.id if rollout is None else continued(rollout)
                 replay = partial(_replay, job.environment, job.task, name, turns)
-                calls.append(Call(record.id, "playing the episode again", replay, record.direct))
+                calls.append(Call(record.id, "playing the episode again", replay, record.direct, 1 + len(turns)))
                 asking.append(record)
     answers = answering.ask(calls)
     for record, episode in zip(asking, answers, strict=True):

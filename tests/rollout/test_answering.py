@@ -83,6 +83,14 @@ def test_time_in_the_queue_does_not_count() -> None:
     assert Answering(limits(0.5)).ask([call(lambda: time.sleep(0.2) or 1)] * count) == [1] * count
 
 
+def test_a_call_of_several_parts_has_the_time_of_all_of_them(hang: threading.Event) -> None:
+    long = Call("t.0", "playing the episode again", lambda: time.sleep(0.4) or 1, False, 4)
+    stuck = Call("t.1", "playing the episode again", lambda: hang.wait(20), False, 2)
+    done, lost = Answering(limits(0.2)).ask([long, stuck])
+    assert done == 1
+    assert isinstance(lost, Unanswered) and "not answered within 0.4 seconds" in lost.reason
+
+
 def test_a_call_that_hangs_is_abandoned_and_its_late_answer_discarded(hang: threading.Event) -> None:
     calls = [call(lambda: 1), call(lambda: hang.wait(20), "t.1"), call(lambda: 3)]
     started = time.monotonic()

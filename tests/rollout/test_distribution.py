@@ -95,3 +95,11 @@ def test_the_extreme_uniforms_hit_possible_tokens(width: int) -> None:
     probabilities[:, 5] = 0.7
     ends = torch.tensor([2.0**-53, 1 - 2.0**-53], dtype=torch.float64)
     assert inverse_cumulative(probabilities, ends).tolist() == [3, 5]
+
+
+@pytest.mark.parametrize("width", [4, 2000])
+def test_a_number_on_a_boundary_belongs_to_the_token_above_it(width: int) -> None:
+    # The sums 0.25 0.5 0.5 1 are exact: the first above 0.25 is token 1, the first above 0.5 token 3.
+    probabilities = torch.zeros(2, width)
+    probabilities[:, :4] = torch.tensor([0.25, 0.25, 0.0, 0.5])
+    assert inverse_cumulative(probabilities, torch.tensor([0.25, 0.5], dtype=torch.float64)).tolist() == [1, 3]
