@@ -130,8 +130,10 @@ def held(
 
 def _parts(settings: KL, place: Place, estimator: Estimator) -> Held:
     control, strength = settings.rule, f"{settings.coefficient:g}"
-    follows = "" if control is None else f", where c is {strength} at first, and {control.rule}, m = KL(pi, ref)"
-    strength = strength if control is None else "c"
+    follows = ""
+    if control is not None:
+        follows = f", where beta is {strength} at first, then {control.rule('beta', 'KL(pi, ref)')}"
+        strength = "beta"
     if place == "loss":
         penalty = KLPenalty(settings.coefficient, estimator, control)
         name = "KL" if estimator == "exact" else estimator
@@ -145,12 +147,12 @@ def _parts(settings: KL, place: Place, estimator: Estimator) -> Held:
 
 
 def _budget_terms(budget: Budget) -> str:
+    mean = f"mean {budget.part}"
     if budget.at_most is not None:
-        bound, sign = f"E[{budget.part}] <= {budget.at_most:g}", "-="
+        bound, sign, excess = f"E[{budget.part}] <= {budget.at_most:g}", "-=", f"{mean} - {budget.at_most:g}"
     else:
-        bound, sign = f"E[{budget.part}] >= {budget.at_least:g}", "+="
-    measured = f"m = mean {budget.part}" if budget.at_most is not None else f"m = -mean {budget.part}"
+        bound, sign, excess = f"E[{budget.part}] >= {budget.at_least:g}", "+=", f"{budget.at_least:g} - {mean}"
     return (
-        f", subject to {bound}: R {sign} c {budget.part}, where c is {budget.coefficient:g} at first, and "
-        f"{budget.control.rule}, {measured}"
+        f", subject to {bound}: R {sign} lambda {budget.part}, where lambda is {budget.coefficient:g} at first, then "
+        f"lambda <- max(0, lambda + {budget.rate:g} ({excess}))"
     )

@@ -15,12 +15,10 @@ GREATEST_ERROR = 0.2
 class Control(Protocol):
     """The coefficient of the last update and what was measured in it, to the coefficient of the next one.
 
-    Attributes:
-        rule: how, as the end of an equation; `c` is the coefficient and `m` the measurement.
+    `rule` says how, in the names that an equation has for the two.
     """
 
-    @property
-    def rule(self) -> str: ...
+    def rule(self, coefficient: str, measured: str) -> str: ...
 
     def __call__(self, coefficient: float, measured: float) -> float: ...
 
@@ -67,9 +65,10 @@ class Proportional:
         if not 0 < self.gain <= 1:
             raise ConfigurationError(f"The gain of a coefficient must lie in (0, 1], got {self.gain!r}.")
 
-    @property
-    def rule(self) -> str:
-        return f"c <- c (1 + {self.gain:g} clip(m/{self.target:g} - 1, +-{GREATEST_ERROR:g}))"
+    def rule(self, coefficient: str, measured: str) -> str:
+        """See `Control`."""
+        error = f"clip({measured}/{self.target:g} - 1, +-{GREATEST_ERROR:g})"
+        return f"{coefficient} <- {coefficient} (1 + {self.gain:g} {error})"
 
     def __call__(self, coefficient: float, measured: float) -> float:
         error = min(max(measured / self.target - 1, -GREATEST_ERROR), GREATEST_ERROR)
@@ -99,9 +98,9 @@ class DualAscent:
         if not 0 < self.rate < math.inf:
             raise ConfigurationError(f"The rate of a multiplier must be above 0, got {self.rate!r}.")
 
-    @property
-    def rule(self) -> str:
-        return f"c <- max(0, c + {self.rate:g} (m - {self.bound:g}))"
+    def rule(self, coefficient: str, measured: str) -> str:
+        """See `Control`."""
+        return f"{coefficient} <- max(0, {coefficient} + {self.rate:g} ({measured} - {self.bound:g}))"
 
     def __call__(self, coefficient: float, measured: float) -> float:
         return max(0.0, coefficient + self.rate * (measured - self.bound))

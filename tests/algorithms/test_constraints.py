@@ -34,8 +34,8 @@ def test_every_choice_can_be_made_for_every_method():
     algorithm = grpo(kl=chosen, entropy=0.01)
     assert algorithm.penalties == (KLReward(0.05, "k1", Proportional(0.02, 0.2)),)
     assert algorithm.regularisers == (EntropyBonus(0.01),)
-    assert "r_t -= c log(pi(o_t)/ref(o_t)), where c is 0.05 at first" in algorithm.equation
-    assert "clip(m/0.02 - 1" in algorithm.equation
+    assert "r_t -= beta log(pi(o_t)/ref(o_t)), where beta is 0.05 at first" in algorithm.equation
+    assert "then beta <- beta (1 + 0.2 clip(KL(pi, ref)/0.02 - 1, +-0.2))" in algorithm.equation
     loss = rloo(kl=KL(0.05, place="loss", estimator="exact")).regularisers
     assert loss == (KLPenalty(0.05, "exact"),)
 
@@ -51,17 +51,17 @@ def test_a_multiplier_may_start_at_nothing():
     algorithm = grpo(kl=KL(control="lagrangian", target=0.03))
     assert algorithm.regularisers == (KLPenalty(0.0, "k3", DualAscent(0.03, 0.1)),)
     assert algorithm.needs_reference
-    assert "c <- max(0, c + 0.1 (m - 0.03))" in algorithm.equation
+    assert "beta <- max(0, beta + 0.1 (KL(pi, ref) - 0.03))" in algorithm.equation
 
 
 def test_a_budget_is_part_of_the_equation():
     algorithm = dapo(constraint=Budget("answer_tokens", at_most=50, rate=0.001))
     assert algorithm.penalties == (Budget("answer_tokens", at_most=50, rate=0.001),)
     assert not algorithm.needs_reference
-    assert "subject to E[answer_tokens] <= 50: R -= c answer_tokens" in algorithm.equation
-    assert "c <- max(0, c + 0.001 (m - 50))" in algorithm.equation
+    assert "subject to E[answer_tokens] <= 50: R -= lambda answer_tokens" in algorithm.equation
+    assert "lambda <- max(0, lambda + 0.001 (mean answer_tokens - 50))" in algorithm.equation
     least = rloo(constraint=Budget("polite", at_least=0.9, rate=1.0)).equation
-    assert "E[polite] >= 0.9: R += c polite" in least and "m = -mean polite" in least
+    assert "E[polite] >= 0.9: R += lambda polite" in least and "lambda + 1 (0.9 - mean polite)" in least
 
 
 @pytest.mark.parametrize(

@@ -60,5 +60,5 @@ def test_nonsense_is_refused(make, wrong):
 
 
 def test_the_rule_says_what_is_done():
-    assert Proportional(0.02).rule == "c <- c (1 + 0.1 clip(m/0.02 - 1, +-0.2))"
-    assert DualAscent(50, 0.001).rule == "c <- max(0, c + 0.001 (m - 50))"
+    assert Proportional(0.02).rule("b", "KL") == "b <- b (1 + 0.1 clip(KL/0.02 - 1, +-0.2))"
+    assert DualAscent(50, 0.001).rule("l", "cost") == "l <- max(0, l + 0.001 (cost - 50))"
