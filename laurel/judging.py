@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from laurel.evaluation import Evaluation, evaluate
+from laurel.memory import enough_memory
 from laurel.policy import Policy
 from laurel.preflight import check_prompts
 from laurel.recipe import component, policies
@@ -66,7 +67,8 @@ def eval(
     sampler = LocalSampler(policy, sampling, limits, seed=how.seed if seed is None else seed)
     if how.environment is None:
         check_prompts(policy, tasks, sampler.path_limit)
-    with Grader(how.reward, how.grading) as grader:
+    less = "lower max_new_tokens, or take a device with more memory."
+    with Grader(how.reward, how.grading) as grader, enough_memory(f"evaluating {tasks.name}", less):
         return evaluate(
             sampler,
             grader,

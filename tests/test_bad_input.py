@@ -43,8 +43,8 @@ def state() -> str:
 
 
 TASK_FILES = {
-    "empty": ("", ["bad holds no rows", "the right file"]),
-    "blank": ("\n\n", ["bad holds no rows"]),
+    "empty": ("", ["bad.jsonl holds no rows", "the right file"]),
+    "blank": ("\n\n", ["bad.jsonl holds no rows"]),
     "broken": ('{"question": "01>", "answer": "1"}\n{"question": "02>", "ans', ["bad.jsonl, line 2", "broken JSON"]),
     "array": ('[\n{"question": "01>"}\n]', ["line 1", "one JSON array"]),
     "list": ('[{"question": "01>"}]', ["bad.jsonl, line 1 is no object but list"]),

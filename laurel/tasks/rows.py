@@ -6,6 +6,7 @@ import datetime
 import decimal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from laurel.errors import TaskError
@@ -98,8 +99,10 @@ class Columns:
         return answer
 
 
-def task_set(rows: Iterable[tuple[int, str, object]], name: str, columns: Columns, limit: int | None) -> TaskSet:
-    """The set of the first `limit` rows, each given as (number, where it stands, row)."""
+def task_set(
+    rows: Iterable[tuple[int, str, object]], name: str, columns: Columns, limit: int | None, file: Path | None = None
+) -> TaskSet:
+    """The set of the first `limit` rows, each given as (number, where it stands, row), of a file where there is one."""
     if limit is not None and limit < 1:
         raise TaskError(f"limit={limit} keeps no task of '{name}'.", hint="leave it out to keep all rows.")
     tasks: list[Task] = []
@@ -108,7 +111,9 @@ def task_set(rows: Iterable[tuple[int, str, object]], name: str, columns: Column
         if len(tasks) == limit:
             break
     if not tasks:
-        raise TaskError(f"{name} holds no rows.", hint="check that it is the right file and was written completely.")
+        raise TaskError(
+            f"{file or name} holds no rows.", hint="check that it is the right file and was written completely."
+        )
     return TaskSet(name, tuple(tasks))
 
 

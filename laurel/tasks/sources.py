@@ -41,7 +41,7 @@ def jsonl(
     """
     path = Path(path)
     columns = Columns(prompt, reference, id, extract, system, conversation)
-    return task_set(json_lines(path), path.stem, columns, limit)
+    return task_set(json_lines(path), path.stem, columns, limit, path)
 
 
 def parquet(
@@ -62,7 +62,7 @@ def parquet(
     """
     path = Path(path)
     columns = Columns(prompt, reference, id, extract, system, conversation)
-    return task_set(parquet_rows(path), path.stem, columns, limit)
+    return task_set(parquet_rows(path), path.stem, columns, limit, path)
 
 
 def from_iterable(
