@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from laurel.algorithms import Algorithm, Credit, Sampled
+from laurel.algorithms.steps import in_steps
 from laurel.credit import is_continuation
 from laurel.environments import Environment
 from laurel.errors import ConfigurationError, SamplingError, TaskError
@@ -100,7 +101,8 @@ class SampledExperience:
         jobs = [
             Job(f"{prefix}.{offset + index}", task, self.samples, self.environment) for index, task in enumerate(tasks)
         ]
-        trees = self._branched(jobs, self.sampler.collect(jobs, policy_version=policy_version), policy_version)
+        trees = self._in_steps(self.sampler.collect(jobs, policy_version=policy_version))
+        trees = self._branched(jobs, trees, policy_version)
         best: list[Tree] = []
         if self.greedy is not None:
             best = self.greedy.collect(
@@ -115,6 +117,12 @@ class SampledExperience:
             return trees, metrics
         metrics["greedy_reward"] = rollout_metrics(best)["reward"]
         return [beside(tree, other) for tree, other in zip(trees, best, strict=True)], metrics
+
+    def _in_steps(self, trees: list[Tree]) -> list[Tree]:
+        separator = self.algorithm.source.step_separator if isinstance(self.algorithm.source, Sampled) else None
+        if separator is None:
+            return trees
+        return [in_steps(tree, separator, self.sampler.policy.decode) for tree in trees]
 
     def _branched(self, jobs: Sequence[Job], trees: list[Tree], policy_version: int) -> list[Tree]:
         """The trees with continuations where the algorithm wants values, all of them drawn as one batch."""

@@ -78,6 +78,9 @@ class Failed:
 LEFT_OUT = Failed("truncated, and left out as `truncated_reward` asks")
 """The score of a truncated rollout that the grading settings leave out."""
 
+STEP_PART = "step "
+"""What the names of a score's parts start with that belong to the steps of a rollout; their number from 1 follows."""
+
 MISMATCHED = Failed("an answer to another prompt, there to estimate a divergence")
 """The score of an answer that nobody gave to this prompt."""
 

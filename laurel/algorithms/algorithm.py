@@ -39,16 +39,21 @@ class Sampled:
             learned from.
         branching: where continuations are drawn from the middle of the samples, to see what the steps between were
             worth; they are never learned from.
+        step_separator: cut every turn after each of these strings in its text, so that its steps can be scored
+            (`laurel.rewards.step_scores`); None: a turn is one step.
     """
 
     discard_without_signal: bool = False
     maximum_draws: int = 1
     greedy_baseline: bool = False
     branching: Branching | None = None
+    step_separator: str | None = None
 
     def __post_init__(self) -> None:
         if self.maximum_draws < 1:
             raise ConfigurationError(f"maximum_draws must be at least 1, got {self.maximum_draws}.")
+        if self.step_separator == "":
+            raise ConfigurationError("The separator of steps is empty.", hint=r'such as step_separator="\n".')
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
+from laurel.algorithms.steps import Decode, completions
 from laurel.credit import Place, is_continuation
 from laurel.errors import ConfigurationError
-from laurel.tree import IntArray, Rollout, Segment, Source, Tree
-
-Decode = Callable[[IntArray], str]
+from laurel.tree import Rollout, Segment, Source, Tree
 
 
 @dataclass(frozen=True)
@@ -133,18 +131,4 @@ class Branching:
                 )
             yield from (np.flatnonzero(np.concatenate(drawn) <= -self.surprise) + 1).tolist()
         elif self.separator is not None:
-            yield from _completions(np.concatenate([part.tokens for part in turn]), self.separator, decode)
-
-
-def _completions(tokens: IntArray, separator: str, decode: Decode) -> Iterator[int]:
-    """The number of tokens after which each occurrence of the separator is whole."""
-
-    def occurrences(count: int) -> int:
-        return decode(tokens[:count]).count(separator)
-
-    before = 0
-    for number in range(1, occurrences(len(tokens)) + 1):
-        place = bisect_left(range(len(tokens) + 1), number, key=occurrences)
-        if place > before:  # a token may complete several at once
-            yield place
-        before = place
+            yield from completions(np.concatenate([part.tokens for part in turn]), self.separator, decode)

@@ -13,6 +13,7 @@ from laurel.credit.critic import CriticRule, GeneralisedAdvantage, OffPolicyRule
 from laurel.credit.fans import branch_advantages, rollout_shares, segment_values
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
 from laurel.credit.preferred import Preferred, Thumbs
+from laurel.credit.process import ProcessScores
 from laurel.credit.retrace import retrace
 from laurel.credit.returns import OverlongPenalty, Returns, TotalReward, policy_lengths
 from laurel.credit.rules import (
@@ -44,6 +45,7 @@ __all__ = [
     "OverlongPenalty",
     "Place",
     "Preferred",
+    "ProcessScores",
     "Returns",
     "RewardToGo",
     "SiblingMean",

@@ -89,11 +89,15 @@ def rollout_shares(tree: Tree, live_leaves: BoolArray) -> FloatArray:
 
 def prompt_samples(tree: Tree, live_leaves: BoolArray) -> int:
     """How many samples with a live rollout were drawn at the prompt: its live children, whatever forks below them."""
-    live = live_segments(tree, live_leaves)
-    index, below = 0, live_children(tree, live)
+    return len(prompt_end(tree, live_leaves)[1])
+
+
+def prompt_end(tree: Tree, live_leaves: BoolArray) -> tuple[int, list[int]]:
+    """The last segment of the prompt, and its live children: where each sample begins."""
+    index, below = 0, live_children(tree, live_segments(tree, live_leaves))
     while len(below[index]) == 1 and tree.segments[below[index][0]].source is Source.PROMPT:
         index = below[index][0]
-    return len(below[index])
+    return index, below[index]
 
 
 def spread(tree: Tree, advantages: FloatArray, live_leaves: BoolArray) -> Credit:

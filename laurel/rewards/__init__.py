@@ -4,6 +4,7 @@ from laurel.rewards.check import CheckReport, check_reward
 from laurel.rewards.grader import Grader, GradingSettings
 from laurel.rewards.numbers import Number, answer_in, numbers_in
 from laurel.rewards.reward import Reward, in_process
+from laurel.rewards.steps import StepScorer, step_scores
 from laurel.rewards.verifiers import exact_match, from_environment, math_answer, numeric_answer, reasoning_gym_answer
 from laurel.rewards.weighted import weighted
 from laurel.tree import Failed, Score
@@ -27,6 +28,7 @@ __all__ = [
     "Number",
     "Reward",
     "Score",
+    "StepScorer",
     "answer_in",
     "check_reward",
     "exact_match",
@@ -36,5 +38,6 @@ __all__ = [
     "numbers_in",
     "numeric_answer",
     "reasoning_gym_answer",
+    "step_scores",
     "weighted",
 ]

@@ -1,0 +1,77 @@
+"""Scores of steps: one per step, or the rollout failed."""
+
+import pytest
+from rewards_for_tests import lengths_of_steps
+
+from laurel.errors import ConfigurationError
+from laurel.rewards import Failed, Grader, GradingSettings, Score, in_process, step_scores, weighted
+from laurel.rewards.reward import needs_rollout, runs_in_process
+from laurel.tasks import Task
+from laurel.tree import Ending, Outcome, Segment, Source, Tree
+
+TASK = Task("task", "q")
+ENDED = Outcome(Ending.TERMINATED, "stop")
+
+
+def in_two_samples() -> Tree:
+    """prompt -+- "a" - "bb" - heard - "ccc": the first sample
+    +- "dd": the second"""
+    parts = [(Source.POLICY, 0, "a"), (Source.POLICY, 1, "bb"), (Source.ENVIRONMENT, 2, "?"), (Source.POLICY, 3, "ccc")]
+    segments = [Segment(Source.PROMPT, [1], -1, text="q")]
+    for source, parent, text in parts:
+        name = "tree.0" if source is Source.POLICY else None
+        last = ENDED if text == "ccc" else None
+        segments.append(Segment(source, [2] * len(text), parent, text=text, rollout_id=name, outcome=last))
+    segments.append(Segment(Source.POLICY, [2, 2], 0, text="dd", rollout_id="tree.1", outcome=ENDED))
+    return Tree("tree", "task", tuple(segments))
+
+
+def graded(reward, workers: int = 0) -> list[Score | Failed]:
+    settings = GradingSettings(workers=workers, failure_fraction=1.0)
+    with Grader(reward, settings) as grader:
+        (tree,), _ = grader.grade([in_two_samples()], {"task": TASK})
+    return [rollout.outcome.score for rollout in tree.rollouts]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_one_part_per_step_and_nothing_earned(workers):
+    first, second = graded(step_scores(lengths_of_steps), workers)
+    assert first == Score(0.0, {"step 1": 1.0, "step 2": 2.0, "step 3": 3.0})
+    assert second == Score(0.0, {"step 1": 2.0})
+
+
+def test_beside_a_reward_under_its_own_name():
+    @in_process
+    def doubled(task, steps):
+        return [2 * len(step) for step in steps]
+
+    right = in_process(lambda task, text: text == "dd")
+    reward = weighted({"right": (right, 1.0), "process": (step_scores(doubled), 0.0)})
+    assert needs_rollout(reward) and runs_in_process(reward)
+    _, second = graded(reward)
+    assert second == Score(1.0, {"right": 1.0, "process": 0.0, "process/step 1": 4.0})
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_another_number_of_scores_fails_the_rollout_and_names_it(workers):
+    def first_two(task, steps):
+        return [1.0, 1.0]
+
+    first, second = graded(step_scores(first_two), workers)
+    assert isinstance(first, Failed) and isinstance(second, Failed)
+    assert "first_two returned 2 numbers for the 3 steps of rollout tree.0" in first.reason
+    assert "2 numbers for the 1 steps of rollout tree.1" in second.reason
+
+
+def test_what_is_no_number_fails_the_rollout():
+    first, second = graded(step_scores(lambda task, steps: [float("nan")] * len(steps)))
+    assert "step 1 of rollout tree.0" in first.reason and "not finite" in second.reason
+    (failed, _) = graded(step_scores(lambda task, steps: None))
+    assert isinstance(failed, Failed) and "TypeError" in failed.reason
+    (failed, _) = graded(step_scores(lambda task, steps: [1 / 0]))
+    assert isinstance(failed, Failed) and "ZeroDivisionError" in failed.reason
+
+
+def test_what_is_no_function_is_refused():
+    with pytest.raises(ConfigurationError, match="no function"):
+        step_scores([0.5])

@@ -1,0 +1,84 @@
+"""Process scores against the exact gradient, by listing every group of rollouts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from laurel.credit import ProcessScores
+from laurel.objectives import ConstantLength, PolicyGradient
+from laurel.theory import (
+    World,
+    example_dialogue,
+    example_logits,
+    example_world,
+    gradient_distribution,
+    groups,
+    history_values,
+    return_gradient,
+    token_values,
+)
+from laurel.tree import Ending, Score, Source, Tree
+
+
+def one_step_per_token(tree: Tree) -> Tree:
+    """The tree with every policy token as a segment."""
+    while True:
+        long = [i for i, s in enumerate(tree.segments) if s.source is Source.POLICY and len(s) > 1]
+        if not long:
+            return tree
+        tree = tree.split(long[0], 1)
+
+
+def scored(tree: Tree, values: dict) -> Tree:
+    """Every step with the value of the state in which the next begins, and 9 where none does."""
+    after, flat, outcomes = token_values(tree, values), tree.flat, {}
+    for rollout in tree.rollouts:
+        path, numbers = tree.path(rollout.leaf), []
+        for index, following in zip(path, [*path[1:], None], strict=True):
+            if tree.segments[index].source is Source.POLICY:
+                spoken = following is not None and tree.segments[following].source is not Source.POLICY
+                seen = after[flat.ends[following if spoken else index] - 1]
+                numbers.append(9.0 if np.isnan(seen) else float(seen))
+        parts = {f"step {number}": value for number, value in enumerate(numbers, start=1)}
+        outcome = rollout.outcome
+        outcomes[rollout.leaf] = replace(outcome, score=Score(outcome.score.value, parts))
+    return tree.with_outcomes(outcomes)
+
+
+def expected(world: World, values: dict, samples: int, cut=lambda tree: tree) -> np.ndarray:
+    def credit(trees):
+        return ProcessScores()([scored(cut(tree), values) for tree in trees])
+
+    logits = example_logits(world)
+    return gradient_distribution(
+        groups(world, logits, samples), logits, credit=credit, losses=(PolicyGradient(),), reduction=ConstantLength()
+    ).mean
+
+
+def terminating(world: World) -> World:
+    """The same world; what its horizon cuts off is the end, since nothing is known beyond."""
+
+    def respond(history):
+        reply = world.respond(history)
+        return reply if reply.ending is None else replace(reply, ending=Ending.TERMINATED)
+
+    return replace(world, respond=respond)
+
+
+@pytest.mark.parametrize("world", [terminating(example_world()), example_dialogue()], ids=["single turn", "dialogue"])
+@pytest.mark.parametrize("samples", [1, 2])
+@pytest.mark.parametrize("cut", [lambda tree: tree, one_step_per_token], ids=["turns", "tokens"])
+def test_exact_values_give_the_exact_gradient(world, samples, cut):
+    logits = example_logits(world)
+    given = expected(world, history_values(world, logits), samples, cut)
+    np.testing.assert_allclose(given, return_gradient(world, logits), atol=1e-10)
+
+
+def test_wrong_values_are_paid_for_with_bias():
+    world = example_dialogue()
+    logits = example_logits(world)
+    wrong = {
+        history: value + np.sin(7.0 * i + 1) for i, (history, value) in enumerate(history_values(world, logits).items())
+    }
+    assert np.abs(expected(world, wrong, 1, one_step_per_token) - return_gradient(world, logits)).max() > 1e-2
