@@ -147,6 +147,21 @@ def test_all_of_gsm8k_is_sound() -> None:
 
 
 @with_data
+def test_dpo_runs_its_first_steps_on_real_pairs_and_is_explained(small_qwen: Path, tmp_path: Path) -> None:
+    recipe, run = str(RECIPES / "dpo.yaml"), tmp_path / "run"
+    settings = (recipe, f"policy={small_qwen}", f"run={run}", "prompts_per_step=2", "tasks.limit=8", "steps=2")
+    printed = laurel("explain", *settings)
+    assert "log sigmoid(m), m = 0.1 (r(w) - r(l))" in printed and "2 prompts x 2 samples" in printed
+    laurel("train", *settings)
+    with Run.open(run) as opened:
+        assert opened.metric("loss")[0][1].mean == pytest.approx(np.log(2), rel=1e-5)
+        (tree, _) = opened.trees(1)
+        chosen, rejected = (rollout.text for rollout in tree.rollouts)
+        assert tree.segments[0].text.startswith("user\n") and chosen != rejected
+    assert "dpo" in laurel("show", run)
+
+
+@with_data
 def test_gsm8k_is_explained(small_qwen: Path) -> None:
     printed = laurel("explain", GSM8K, f"policy={small_qwen}", "max_live_rows=64")
     for wanted in (

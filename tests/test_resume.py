@@ -174,6 +174,25 @@ def test_continuations_are_killed_and_resumed_too(tmp_path: Path) -> None:
         assert all(metric.mean > 1 for _, metric in run.metric("continuations"))
 
 
+JUDGED: dict[str, object] = {
+    "tasks": laurel.preferences.pairs(
+        rows=[{"prompt": f"0{n}>", "chosen": str(n), "rejected": str((n + 1) % 10)} for n in range(8)]
+    ),
+    **dict.fromkeys(("held_out", "reward", "samples_per_prompt", "limits", "evaluate_every")),
+}
+
+
+@pytest.mark.parametrize("algorithm", [laurel.dpo(), laurel.kto(minibatches=2)], ids=["dpo", "kto"])
+def test_a_run_on_judged_answers_is_killed_and_resumed_too(algorithm: laurel.Algorithm, tmp_path: Path) -> None:
+    """Over three epochs of the data: what the reference said of them in the first is in the checkpoint."""
+    changes, whole, directory = {**JUDGED, "algorithm": algorithm}, tmp_path / "whole", tmp_path / "run"
+    assert ended(in_child(lambda: train(whole, **changes))) == 0
+    killed = ended(in_child(lambda: train(directory, **changes), {"LAUREL_KILL_AT": "after_update:4"}))
+    assert killed == -signal.SIGKILL
+    assert ended(in_child(lambda: train(directory, resume=True, **changes))) == 0
+    assert result(directory) == result(whole)
+
+
 def test_killed_again_while_resuming(tmp_path: Path, uninterrupted: Result) -> None:
     directory = tmp_path / "run"
     assert ended(in_child(lambda: train(directory), {"LAUREL_KILL_AT": "after_update:4"})) == -signal.SIGKILL
