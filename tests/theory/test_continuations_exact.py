@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -40,6 +41,10 @@ def letters() -> World:
     return single_turn(vocabulary=2, horizon=3, score=worth.__getitem__, end=1)
 
 
+LETTERS = letters()
+
+
+@cache
 def audited(
     world: World,
     branching: Branching,
@@ -63,12 +68,12 @@ def audited(
         (example_world(), Branching(every=1, continuations=1, budget=MANY)),
         (example_world(), Branching(surprise=1.0, continuations=1, budget=MANY)),
         (example_dialogue(), Branching(every=MANY, continuations=1, budget=MANY)),  # where the environment has spoken
-        (letters(), Branching(every=1, continuations=2, budget=MANY)),
-        (letters(), Branching(every=1, continuations=1, budget=1)),  # the first place of a sample only
-        (letters(), Branching(every=2, continuations=3, budget=MANY)),
-        (letters(), Branching(separator="aa", continuations=1, budget=MANY)),
-        (letters(), Branching(surprise=0.7, continuations=1, budget=MANY)),
-        (letters(), Branching(surprise=0.7, continuations=1, budget=1)),
+        (LETTERS, Branching(every=1, continuations=1, budget=MANY)),
+        (LETTERS, Branching(every=1, continuations=1, budget=1)),  # the first place of a sample only
+        (LETTERS, Branching(every=2, continuations=3, budget=MANY)),
+        (LETTERS, Branching(separator="aa", continuations=1, budget=MANY)),
+        (LETTERS, Branching(surprise=0.7, continuations=1, budget=MANY)),
+        (LETTERS, Branching(surprise=0.7, continuations=1, budget=1)),
     ],
 )
 def test_the_expected_gradient_is_exact(world: World, branching: Branching) -> None:
@@ -77,10 +82,10 @@ def test_the_expected_gradient_is_exact(world: World, branching: Branching) -> N
 
 
 def test_more_continuations_and_earlier_values_mean_less_noise() -> None:
-    world = letters()
-    one, two = (audited(world, Branching(every=1, continuations=k, budget=MANY)).variance for k in (1, 2))
-    plain = audited(world, Branching(every=1, budget=MANY, continuations=1), credit=_without_continuations).variance
-    assert two < one < plain
+    one, three = (audited(LETTERS, Branching(every=2, continuations=k, budget=MANY)).variance for k in (1, 3))
+    everywhere = audited(LETTERS, Branching(every=1, continuations=1, budget=MANY))
+    plain = audited(LETTERS, Branching(every=2, continuations=1, budget=MANY), credit=_without_continuations)
+    assert three < one < plain.variance and everywhere.variance < plain.variance
 
 
 def _without_continuations(trees: Sequence[Tree]) -> list[Credit]:
@@ -106,7 +111,7 @@ def test_counting_the_step_itself_in_the_value_of_its_start_would_be_biased() ->
         return credits
 
     branching = Branching(every=1, continuations=1, budget=MANY)
-    assert audited(letters(), branching, credit=mean_of_all).bias > 0.1
+    assert audited(LETTERS, branching, credit=mean_of_all).bias > 0.1
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ class BestFirst(Branching):
 
 
 def test_choosing_places_by_what_follows_would_be_biased() -> None:
-    assert audited(letters(), BestFirst(every=1, continuations=1, budget=MANY)).bias > 1e-3
+    assert audited(LETTERS, BestFirst(every=1, continuations=1, budget=MANY)).bias > 1e-3
 
 
 @pytest.mark.parametrize("world", [example_world(), example_dialogue()])
