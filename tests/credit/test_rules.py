@@ -223,6 +223,21 @@ def test_without_a_greedy_return_there_is_no_lesson():
         assert not credit.mask.any()
 
 
+def test_several_greedy_rollouts_are_averaged_and_half_a_greedy_one_is_none():
+    # Greedy in both turns: 1 and 0, because the environment differed. Greedy in its first turn only: a sample.
+    segments = [Segment(Source.PROMPT, [1], -1)]
+    for top_k, score in ((1, 1.0), (1, 0.0), (None, 0.75)):
+        end, first = Outcome(Ending.TERMINATED, "stop", Score(score)), len(segments)
+        segments += [
+            Segment(Source.POLICY, [2], 0, sampling=Sampling(top_k=1)),
+            Segment(Source.ENVIRONMENT, [3], first),
+            Segment(Source.POLICY, [4], first + 1, sampling=Sampling(top_k=top_k), outcome=end),
+        ]
+    (credit,) = GreedyBaseline()([Tree("t", "t", tuple(segments))])
+    assert credit.advantages.tolist() == [0] * 7 + [0.25, 0, 0.25]
+    assert credit.mask.tolist() == [False] * 7 + [True, False, True]
+
+
 def test_reward_to_go_hand_computed():
     # Two steps of one turn that score 0.25 and 0.5, an observation that pays 1, a second turn that scores 2.
     end = Outcome(Ending.TERMINATED, "stop", Score(2.0))

@@ -44,7 +44,10 @@ def test_capped_weight_hand_computed():
 def test_no_token_loses_its_gradient():
     given = batch([0.1, 0.1, 9.0, 9.0])
     assert slope(WeightedPolicyGradient(5.0), given) == pytest.approx([-0.1, 0.1, -5.0, 5.0])
-    assert WeightedPolicyGradient(5.0)(given)[1]["ratio/capped"].tolist() == [0, 0, 1, 1]
+    seen = WeightedPolicyGradient(5.0)(given)[1]
+    assert seen["ratio/capped"].tolist() == [0, 0, 1, 1]
+    distances = [ratio - 1 - math.log(ratio) for ratio in (0.1, 0.1, 9.0, 9.0)]  # of KL(old, now)
+    assert seen["ratio/kl_old"].tolist() == pytest.approx(distances)
 
 
 def test_below_the_bound_its_gradient_is_that_of_the_plain_ratio():

@@ -71,6 +71,21 @@ def test_supports_stay_with_their_tokens() -> None:
     assert rows == {6: [6, 9], 7: [7], 8: []}
 
 
+def test_truncated_siblings_keep_rows_of_their_own() -> None:
+    """Drawn at one place under different weights: each is read from the kept set that it was drawn from."""
+    draws = [
+        Segment(Source.POLICY, [6], 0, sampling=Sampling(top_k=2), support=Support(np.array(kept), np.array([0, 2])))
+        for kept in ([6, 9], [6, 8])
+    ]
+    tree = Tree("t", "task", (Segment(Source.PROMPT, [4, 5], -1), *draws))
+    packed = pack([tree], [tree.flat.policy])
+    assert packed.row_predictors.tolist() == [1, 1]
+    assert packed.row_of.tolist() == [0, 1]
+    assert packed.rows.kept is not None
+    assert packed.rows.kept.ids.tolist() == [6, 9, 6, 8]
+    assert packed.rows.kept.offsets.tolist() == [0, 2, 4]
+
+
 def test_what_cannot_be_packed() -> None:
     tree = guessing()
     with pytest.raises(PolicyError, match="no tree"):

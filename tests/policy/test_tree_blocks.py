@@ -57,6 +57,17 @@ def test_of_a_prompt_only_the_last_token_is_computed_where_nothing_else_is_wante
     assert Blocks.of(layout, CPU, np.arange(498, 1524)) == Blocks.of(layout, CPU)
 
 
+@pytest.mark.usefixtures("free_calls")
+def test_segments_on_both_sides_of_one_that_is_not_wanted_are_two_batches() -> None:
+    """Prompt of 2, an answer of 2, another of 6 (of which nothing is wanted) with two continuations of 2 each."""
+    starts, ends = np.array([0, 2, 4, 10, 12]), np.array([2, 4, 10, 12, 14])
+    layout = TreeLayout(starts, ends, np.array([14, 4, 14, 12, 14]), 10)
+    blocks = Blocks.of(layout, CPU, np.array([0, 1, 2, 3, 10, 11, 12, 13]))
+    assert blocks.own == (OwnBlock(0, 2, 2), OwnBlock(10, 2, 2))
+    assert blocks.last == (InnerBlock(4, 10, 9, 10),)
+    assert blocks.inner == (InnerBlock(0, 2, 2, 14), InnerBlock(4, 10, 10, 14))
+
+
 def test_a_chain_is_one_row() -> None:
     layout = TreeLayout(np.array([0, 3, 5]), np.array([3, 5, 9]), np.array([9, 9, 9]), 9)
     (rows,) = Blocks.of(layout, CPU).rows
