@@ -20,6 +20,7 @@ from laurel.credit import (
 )
 from laurel.objectives import ConstantLength, KLPenalty, KLReward, PolicyGradient, k1, k2, k3
 from laurel.theory import (
+    GradientDistribution,
     World,
     example_dialogue,
     example_logits,
@@ -131,8 +132,14 @@ def test_the_exact_sum_has_no_noise_from_the_drawn_token():
     assert noise("exact") < TOLERANCE < 1e-3 < noise("k2")
 
 
-def in_reward(world: World, credit, *, logits=None, estimator: str = "k1", samples: int = 2, losses=()) -> np.ndarray:
+def in_reward(world: World, credit, **settings) -> np.ndarray:
     """Expected ascent direction of the return with the penalty taken off before credit is given."""
+    return rewarded(world, credit, **settings).mean
+
+
+def rewarded(
+    world: World, credit, *, logits=None, estimator: str = "k1", samples: int = 2, losses=()
+) -> GradientDistribution:
     logits = example_logits(world) if logits is None else logits
     return gradient_distribution(
         groups(world, logits, samples),
@@ -141,7 +148,7 @@ def in_reward(world: World, credit, *, logits=None, estimator: str = "k1", sampl
         losses=(PolicyGradient(), *losses),
         reduction=ConstantLength(),
         reference=reference(world),
-    ).mean
+    )
 
 
 @pytest.mark.parametrize("credit", [WholeReturn(), WholeReturn(0.4), LeaveOneOut(), RewardToGo()], ids=str)
@@ -192,6 +199,11 @@ def test_the_exact_sum_in_the_reward_needs_its_half_in_the_loss(world):
     assert np.abs(in_reward(world, LeaveOneOut(), estimator="exact") - exact).max() > 1e-2
 
 
+def test_the_exact_sum_in_the_reward_has_less_than_half_of_the_noise_of_k1(world):
+    exact = rewarded(world, LeaveOneOut(), estimator="exact", losses=(KLPenalty(BETA, "exact"),)).variance
+    assert exact < rewarded(world, LeaveOneOut()).variance / 2
+
+
 def test_the_optimum_is_where_k1_in_the_reward_stands_still():
     """ref exp(R / beta) / Z, whose worth is beta log Z; a penalty in the loss would walk away from it."""
     world = example_world()
@@ -215,6 +227,33 @@ def test_the_optimum_is_where_k1_in_the_reward_stands_still():
         reference=reference(world),
     ).mean
     assert np.abs(loss).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("estimator", "least", "most"),
+    [(None, 0.0, 1e-6), ("exact", 0.005, 0.015), ("k2", 0.005, 0.015), ("k3", 0.03, 0.06)],
+)
+def test_where_each_penalty_leads(estimator, least, most):
+    """Ascent along the expected gradient: the distance in total variation from the optimum that it ends at."""
+    world = example_world()
+    logits, best = reference(world), torch.from_numpy(optimal_path_probs(world, reference(world), BETA))
+    for _ in range(200):
+        credit, losses = WholeReturn(), [PolicyGradient()]
+        if estimator is None:
+            credit = penalised(credit, KLReward(BETA), world, logits, reference(world))
+        else:
+            losses.append(KLPenalty(BETA, estimator))
+        step = gradient_distribution(
+            groups(world, logits, 1),
+            logits,
+            credit=credit,
+            losses=losses,
+            reduction=ConstantLength(),
+            reference=reference(world),
+        ).mean
+        logits = logits + 3 * torch.from_numpy(step)
+    distance = float((path_log_probs(world, logits).exp() - best).abs().sum()) / 2
+    assert least <= distance < most
 
 
 @pytest.mark.parametrize("estimator", [k2, k3])
