@@ -208,3 +208,37 @@ def test_dpo_raises_the_preferred_behaviour_on_prompts_that_it_never_saw(tmp_pat
     assert run.metric("preference/accuracy")[-1][1].mean == 1
     chosen, rejected = (run.metric(f"preference/{side}")[-1][1].mean for side in ("chosen", "rejected"))
     assert rejected < -0.5 < chosen
+
+
+def test_online_dpo_learns_from_the_best_and_the_worst_of_its_own_samples(tmp_path: Path) -> None:
+    rows = [{"question": f"{number:02d}>", "answer": "5"} for number in range(40)]
+
+    @laurel.rewards.in_process
+    def nearness(task: Task, text: str) -> float:
+        return -abs(int(text[0]) - 5) / 10 if text[:1].isdigit() else -1.0
+
+    run = laurel.train(
+        policy=tiny(), tasks=laurel.tasks.from_iterable(rows), reward=nearness, algorithm=laurel.online_dpo(beta=0.5),
+        steps=25, prompts_per_step=8, samples_per_prompt=4, limits=laurel.Limits(max_new_tokens=2),
+        optimiser=laurel.OptimiserSettings(learning_rate=1e-2), run=tmp_path / "run",
+    )  # fmt: skip
+    for tree, credit in zip(run.trees(1), run.credits(1), strict=True):
+        assert len(tree.leaves) == 4
+        taking_part = [
+            rollout.reward
+            for rollout, segment in zip(tree.rollouts, tree.leaves, strict=True)
+            if credit.mask[tree.flat.segment == segment].any()
+        ]
+        scores = [rollout.reward for rollout in tree.rollouts]
+        assert sorted(taking_part) == ([min(scores), max(scores)] if len(set(scores)) > 1 else [])
+    rewards = [value.mean for _, value in run.metric("reward")]
+    assert np.mean(rewards[-5:]) > np.mean(rewards[:5]) + 0.15
+
+
+def test_online_dpo_needs_two_samples(tmp_path: Path) -> None:
+    settings = {
+        "tasks": laurel.tasks.from_iterable([{"question": "1>", "answer": "1"}]),
+        "algorithm": laurel.online_dpo(),
+    }
+    with pytest.raises(ConfigurationError, match="samples_per_prompt=1 teaches it nothing"):
+        train(tmp_path, **settings, reward=laurel.rewards.exact_match(), samples_per_prompt=1)

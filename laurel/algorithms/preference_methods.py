@@ -1,4 +1,5 @@
-"""Named methods that learn from judged answers. Their pairs are all better-worse pairs below a prompt.
+"""Named methods that learn from judged answers. Their pairs are all better-worse pairs below a prompt, if nothing else
+is said.
 
 w and l are the better and the worse answer of a pair, |y| counts tokens, and an expectation over prompts, over the
 pairs of each, stands in front of every equation. Reference log-probabilities are computed when an answer is first met
@@ -7,7 +8,7 @@ and kept for the rest of the run.
 
 from __future__ import annotations
 
-from laurel.algorithms.algorithm import Algorithm, Compared, Step
+from laurel.algorithms.algorithm import Algorithm, Compared, Sampled, Step
 from laurel.credit import Preferred, Thumbs
 from laurel.objectives import (
     Desirability,
@@ -65,6 +66,30 @@ def dpo(
         reduction=PromptMean(),
         step=Step(epochs, minibatches),
         deviations="none for pairs; the pairs of a ranking count together as one pair does.",
+    )
+
+
+def online_dpo(*, beta: float = 0.1, label_smoothing: float = 0.0, epochs: int = 1, minibatches: int = 1) -> Algorithm:
+    """DPO on what the policy writes now: the best and the worst sample of each prompt, by the reward, are a pair.
+
+    Args:
+        beta: strength of the pull to the reference, the policy at the start of the run.
+        label_smoothing: the probability that the reward has a pair the wrong way round.
+        epochs, minibatches: optimiser steps on one batch.
+    """
+    term = f"{1 - label_smoothing:g} log sigmoid(m) + {label_smoothing:g} log sigmoid(-m)"
+    return Algorithm(
+        name="online_dpo",
+        title="Direct preference optimisation on the policy's own samples",
+        paper="Guo et al. 2024, arXiv 2402.04792",
+        equation=f"{term if label_smoothing else 'log sigmoid(m)'}, m = {beta:g} (r(w) - r(l)), r(y) = {RATIO}, "
+        "w, l = samples with the greatest and the least R",
+        source=Sampled(),
+        credit=Preferred(extremes=True),
+        objective=DirectPreference(beta, label_smoothing),
+        reduction=PromptMean(),
+        step=Step(epochs, minibatches),
+        deviations="the paper draws two samples and asks a language model; here any reward judges any number of them.",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from laurel.preferences.left_out import BadRow, Fault, LeftOut
 from laurel.preferences.preference import Kind, Preference
 from laurel.preferences.sources import PreferenceSet, pairs, rankings, ratings, thumbs
+from laurel.preferences.teachers import Query, ScriptedTeacher, Teacher, TerminalTeacher, taught
 
 SOURCES: dict[str, Callable[..., PreferenceSet]] = {
     "pairs": pairs,
@@ -22,8 +23,13 @@ __all__ = [
     "LeftOut",
     "Preference",
     "PreferenceSet",
+    "Query",
+    "ScriptedTeacher",
+    "Teacher",
+    "TerminalTeacher",
     "pairs",
     "rankings",
     "ratings",
+    "taught",
     "thumbs",
 ]
