@@ -12,6 +12,7 @@ from typing import Any
 from laurel.environments import Environment, Turn, runs_in_process
 from laurel.errors import EnvironmentFault, LaurelError, PolicyError, TaskError
 from laurel.policy import Policy
+from laurel.preferences import PreferenceSet
 from laurel.preflight import check_fit, check_parts, path_limit
 from laurel.recipe import component, policies, read, resolve
 from laurel.rewards import check_reward
@@ -93,6 +94,8 @@ def check(
     loaded, findings = _policy(policy)
     sets = {name: settings[name] for name in ("tasks", "held_out") if settings[name] is not None}
     for name, tasks in sets.items():
+        if isinstance(tasks, PreferenceSet) and tasks.left_out.count:
+            findings.append(Finding(name, f"{len(tasks)} tasks; {tasks.left_out}"))
         if tasks.duplicates and settings["environment"] is None:
             findings.append(Finding(name, f"{tasks.duplicates} tasks repeat the prompt of an earlier one"))
         if settings["environment"] is not None:

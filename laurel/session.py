@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from laurel.experience import Gather
 from laurel.learner import Learner
 from laurel.memory import enough_memory
 from laurel.policy import Policy, Reference
+from laurel.policy.fingerprint import check_frozen
 from laurel.progress import ProgressView
 from laurel.rewards import Grader
 from laurel.rollout import LocalSampler
@@ -82,9 +84,11 @@ class Session:
         groups = {"policy": self.policy.tensors(), "optimiser": moments}
         if self.reference is not None:
             groups["reference"] = self.reference.tensors()
-        state = {"learner": counters, "cursor": self.cursor.state()}
+        state: dict[str, Any] = {"learner": counters, "cursor": self.cursor.state()}
         if self.grader is not None:
             state["grader"] = self.grader.state()
+        if self.policy.frozen is not None:
+            state["frozen"] = self.policy.frozen
         self.run.save_checkpoint(step, groups, state)
 
     def restore(self) -> int:
@@ -92,6 +96,8 @@ class Session:
         checkpoint = self.run.load_checkpoint()
         if checkpoint is None:
             return 0
+        recorded = {**self.policy.description, "frozen": checkpoint.state.get("frozen", self.policy.frozen)}
+        check_frozen(recorded, self.policy.description, f"The checkpoint of step {checkpoint.step}")
         self.policy.load_tensors(checkpoint.tensors["policy"])
         if self.reference is not None:
             self.reference.load_tensors(checkpoint.tensors["reference"])

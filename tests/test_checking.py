@@ -144,3 +144,15 @@ def test_a_reward_without_gold_answers_and_a_recipe_without_a_reward(project: Pa
     write_rows(Path("train.jsonl"), [*rows(range(3)), {"question": "01>", "answer": "12345"}])
     said = check(*clone)
     assert said.status == 1 and "train-4 (9 tokens)" in said.out
+
+
+def test_judged_answers_that_are_left_out_are_counted() -> None:
+    pairs = [{"prompt": row["question"], "chosen": "1", "rejected": "2"} for row in rows(range(5))]
+    write_rows(Path("pairs.jsonl"), [*pairs, {"prompt": "01>", "chosen": "", "rejected": "2"}])
+    Path("pairs.yaml").write_text(
+        "policy: {name: tiny, alphabet: '0123456789>', hidden_size: 16, layers: 1, heads: 2, context_length: 8}\n"
+        "tasks: {name: pairs, path: pairs.jsonl}\nalgorithm: dpo\n"
+    )
+    said = laurel("check", "pairs.yaml")
+    assert said.status == 0, said
+    assert "tasks: ok: 5 tasks; 1 row" in said.out and "prompts: ok" in said.out

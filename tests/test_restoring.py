@@ -53,3 +53,20 @@ def test_an_adapter_is_not_put_on_another_model_of_the_same_directory(project: P
     assert train(lora, "steps=4", "--resume").status == 0
     with Run.open(RUN) as run:
         assert run.steps() == [1, 2, 3, 4]
+
+
+def test_a_checkpoint_knows_its_model_too(project: Path) -> None:
+    pytest.importorskip("peft", reason="the extra `lora` is not installed")
+    lora = "policy={name: load, name_or_directory: ./model, lora: {rank: 2}}"
+    for seed in (1, 2):
+        base = f"runs/base{seed}"
+        assert train("steps=1", f"policy.seed={seed}", f"run={base}").status == 0
+        shutil.rmtree("model", ignore_errors=True)
+        assert laurel("export", base, "model").status == 0
+        assert train(lora, "steps=2", f"run=runs/adapted{seed}").status == 0
+    shutil.rmtree("runs/adapted2/checkpoints")
+    shutil.copytree("runs/adapted1/checkpoints", "runs/adapted2/checkpoints")
+    refused(
+        train(lora, "steps=4", "run=runs/adapted2", "--resume"),
+        "The checkpoint of step 2 trained an adapter on the model in ./model, which is another one now",
+    )
