@@ -56,6 +56,26 @@ def test_token_and_prompt_means_differ_where_prompts_do():
     assert weights(PromptMean(), *trees) == [pytest.approx([1 / 4] * 2), pytest.approx([1 / 12] * 2)]
 
 
+def test_a_rollout_that_failed_after_a_shared_token_does_not_share_it():
+    # prompt -> a (1 token) -> seen -> b (1 token), and a -> the environment crashed. One rollout of 2 tokens is left.
+    done, crashed = (Outcome(Ending.TERMINATED, "stop", score) for score in (Score(1.0), Failed("crash")))
+    tree = Tree(
+        "t",
+        "t",
+        (
+            Segment(Source.PROMPT, [1], -1),
+            Segment(Source.POLICY, [2], 0),
+            Segment(Source.ENVIRONMENT, [3], 1),
+            Segment(Source.POLICY, [4], 2, outcome=done),
+            Segment(Source.ENVIRONMENT, [5], 1, outcome=crashed),
+        ),
+    )
+    (sequence,) = SequenceMean()([tree], [tree.flat.policy])
+    assert sequence.tolist() == [0, 0.5, 0, 0.5, 0]
+    (constant,) = ConstantLength(1.0)([tree], [tree.flat.policy])
+    assert constant.tolist() == [0, 1, 0, 1, 0]
+
+
 def test_a_shared_token_stands_for_its_rollouts():
     # prompt -> shared (2 tokens) -> x (1 token), y (3 tokens); and a sibling z (2 tokens) of the shared segment.
     # Shares: x 1/4, y 1/4, z 1/2; times two samples: 0.5, 0.5, 1. As rows: |x| = 3, |y| = 5, |z| = 2.

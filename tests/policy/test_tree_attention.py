@@ -99,7 +99,11 @@ def test_poison_in_a_leaf_reaches_no_other_leaf(cut: str) -> None:
         assert torch.equal(clean, dirty)
 
 
-@pytest.mark.parametrize("window", [1, 3, 100])
+ONE_TOO_NARROW = int(random_tree(5).flat.position.max())
+"""The deepest token of that tree does not see the first."""
+
+
+@pytest.mark.parametrize("window", [1, 3, ONE_TOO_NARROW, 100])
 @pytest.mark.parametrize("softcap", [None, 1.5])
 def test_window_and_softcap_follow_the_path(window: int, softcap: float | None) -> None:
     tree = random_tree(5)
