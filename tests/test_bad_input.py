@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import Said, laurel, rows, write_project, write_rows
 
+from laurel.policy import tiny
 from laurel.runs import Run
 
 RUN = Path("runs/sums")
@@ -167,6 +168,8 @@ WRONG_VALUES = [
     ("trackers=tensorboard", "trackers: 'tensorboard'", "a list, such as [a, b]"),
     ("sampling.temperature=0", "temperature must be above 0"),
     ("algorithm.clip=high", "clip: 'high'", "a number"),
+    ("algorithm={name: ppo, decay: 1.5}", "decay must lie in [0, 1], got 1.5"),
+    ("algorithm={name: turn_ppo, critic_decay: -0.1}", "critic_decay must lie in [0, 1], got -0.1"),
     ("policy.hidden_size=7", "hidden_size 7"),
     ("policy=3", "policy: cannot understand 3", "load, tiny"),
     ("policy=null", "the key 'policy' is empty"),
@@ -188,6 +191,13 @@ WRONG_VALUES = [
 @pytest.mark.parametrize("wrong", WRONG_VALUES, ids=lambda wrong: wrong[0])
 def test_a_value_that_makes_no_sense(wrong: tuple[str, ...]) -> None:
     refused(train(wrong[0]), *wrong[1:])
+    assert not RUN.exists()
+
+
+def test_a_critic_that_reads_other_tokens(project: Path) -> None:
+    tiny(alphabet="0123", hidden_size=16, layers=1, heads=2, context_length=64).export(project / "other")
+    said = train("algorithm={name: ppo}", "critic={model: ./other}")
+    refused(said, "The critic ./other reads other tokens than the policy", "first difference", "leave critic.model out")
     assert not RUN.exists()
 
 

@@ -9,6 +9,7 @@ import pytest
 import laurel
 from laurel.algorithms import Algorithm
 from laurel.environments import NumberGuessing
+from laurel.learner.schedule import Schedule
 
 UNTRAINED = 0.05
 # Two numbers out of three without listening; an untrained policy rarely ends its turn in time.
@@ -25,7 +26,9 @@ METHODS: dict[str, Algorithm] = {
 }
 
 
-def play(name: str, seed: int, directory: Path, *, steps: int, prompts: int, rate: float) -> tuple[float, float]:
+def play(
+    name: str, seed: int, directory: Path, *, steps: int, prompts: int, rate: float, schedule: Schedule = "constant"
+) -> tuple[float, float]:
     """The part of held-out games that is won before and after training."""
     game = NumberGuessing(low=1, high=3, turns=2, higher="+", lower="-")
     shape = {"hidden_size": 32, "layers": 2, "heads": 2, "context_length": 32}
@@ -38,7 +41,7 @@ def play(name: str, seed: int, directory: Path, *, steps: int, prompts: int, rat
         steps=steps,
         prompts_per_step=prompts,
         limits=laurel.Limits(max_new_tokens=2, max_turns=2),
-        optimiser=laurel.OptimiserSettings(learning_rate=rate, betas=(0.9, 0.99), epsilon=EPSILON),
+        optimiser=laurel.OptimiserSettings(learning_rate=rate, betas=(0.9, 0.99), epsilon=EPSILON, schedule=schedule),
         critic=laurel.CriticSettings(optimiser=laurel.OptimiserSettings(learning_rate=3e-3)),
         evaluation_samples=4,
         checkpoint_every=steps,
@@ -59,5 +62,5 @@ def test_turns_are_learned(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 4])
 @pytest.mark.parametrize("name", METHODS)
 def test_turns_are_learned_from_any_start(name: str, seed: int, tmp_path: Path) -> None:
-    before, after = play(name, seed, tmp_path / "run", steps=120, prompts=32, rate=1e-3)
+    before, after = play(name, seed, tmp_path / "run", steps=120, prompts=32, rate=1e-3, schedule="linear")
     assert before < UNTRAINED and after > 0.9

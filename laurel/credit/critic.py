@@ -122,7 +122,10 @@ class VTrace:
     def __post_init__(self) -> None:
         check_fractions(decay=self.decay, discount=self.discount)
         if not self.rho_cap >= self.c_cap > 0:
-            raise ConfigurationError(f"V-trace needs rho_cap >= c_cap > 0, got {self.rho_cap!r} and {self.c_cap!r}.")
+            raise ConfigurationError(
+                f"V-trace needs rho_cap >= c_cap > 0, got {self.rho_cap!r} and {self.c_cap!r}.",
+                hint="its paper uses 1.",
+            )
 
     def __call__(
         self, trees: Sequence[Tree], values: Sequence[FloatArray], log_ratios: Sequence[FloatArray]

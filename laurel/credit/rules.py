@@ -79,7 +79,7 @@ class Standardised:
         if self.ddof not in (0, 1):
             raise ConfigurationError(f"ddof must be 0 or 1, got {self.ddof!r}.", hint="0 is the paper's reading.")
         if not self.epsilon >= 0:
-            raise ConfigurationError(f"epsilon must not be negative, got {self.epsilon!r}.")
+            raise ConfigurationError(f"epsilon must not be negative, got {self.epsilon!r}.", hint="such as 1e-6.")
 
     def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
         def compare(returns: FloatArray) -> FloatArray:

@@ -143,4 +143,6 @@ def check_fractions(**settings: float | None) -> None:
     """
     for name, value in settings.items():
         if value is not None and not 0 <= value <= 1:
-            raise ConfigurationError(f"{name} must lie in [0, 1], got {value!r}.")
+            raise ConfigurationError(
+                f"{name} must lie in [0, 1], got {value!r}.", hint="such as 0.95, or 1 for no decay."
+            )

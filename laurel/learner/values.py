@@ -54,11 +54,15 @@ class CriticSettings:
         if self.kind not in KINDS:
             raise ConfigurationError(f"critic: unknown kind {self.kind!r}.", hint=f"use {' or '.join(KINDS)}.")
         if self.kind == "shared" and self.model is not None:
-            raise ConfigurationError("critic: a shared trunk is the policy's, so 'model' would not be read.")
+            raise ConfigurationError(
+                "critic: a shared trunk is the policy's, so 'model' would not be read.", hint="leave it out."
+            )
         if self.clip is not None and not self.clip > 0:
             raise ConfigurationError(f"critic: clip must be above 0, got {self.clip}.", hint="leave it out for none.")
         if self.prefit_updates < 0:
-            raise ConfigurationError(f"critic: prefit_updates must be at least 0, got {self.prefit_updates}.")
+            raise ConfigurationError(
+                f"critic: prefit_updates must be at least 0, got {self.prefit_updates}.", hint="0 is none."
+            )
         for name in ("epochs", "minibatches"):
             value = getattr(self, name)
             if value is not None and value < 1:
