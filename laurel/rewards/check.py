@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from laurel.tasks.template import Template
 from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
 
 _SHOWN = 10
+_FIRST = 16
+"""If the reward fails on every one of so many answers, the others are not tried."""
+
 _SLACK = 1e-9
 
 
@@ -54,7 +57,7 @@ class CheckReport:
     """What `check_reward` found.
 
     Attributes:
-        tasks: how many tasks were tried.
+        tasks: how many tasks have a gold answer.
         probes: how many answers were graded, by kind.
         surprises: those that scored what they should not have.
     """
@@ -91,7 +94,7 @@ def check_reward(
     """Grade answers whose scores are known: every gold one must score full marks, every wrong one less.
 
     Wrong ones are the empty answer, the gold of another task (the next whose gold differs), and the gold with its last
-    digit changed (where it has one).
+    digit changed (where it has one). A reward that fails on all of the first ones is asked about no others.
 
     Args:
         gold: how a right answer is written, as a template over {reference} and the task's data: "#### {reference}"
@@ -114,19 +117,28 @@ def check_reward(
     settings = settings or GradingSettings()
     # Failures are part of the report here, so they spend no budget.
     patient = GradingSettings(settings.timeout_seconds, settings.retries, settings.workers, 1.0, len(probes) + 1)
-    trees = [_tree(index, probe) for index, probe in enumerate(probes)]
+    by_id = {task.id: task for task in known}
     with Grader(reward, patient) as grader:
-        graded, _ = grader.grade(trees, {task.id: task for task in known})
+        results = _grade(grader, probes[:_FIRST], by_id, 0)
+        if all(isinstance(result, Failed) for result in results):
+            probes = probes[:_FIRST]  # it may hang on every one: say so now, and not after hours
+        else:
+            results += _grade(grader, probes[_FIRST:], by_id, _FIRST)
     counts: dict[str, int] = {}
     surprises: list[Surprise] = []
-    for probe, tree in zip(probes, graded, strict=True):
+    for probe, result in zip(probes, results, strict=True):
         counts[probe.kind] = counts.get(probe.kind, 0) + 1
-        outcome = tree.rollouts[0].outcome
-        assert outcome is not None and outcome.score is not None  # the grader's promise
-        full = isinstance(outcome.score, Score) and outcome.score.value >= full_marks - _SLACK
-        if full is not (probe.kind == "gold") or isinstance(outcome.score, Failed):
-            surprises.append(Surprise(probe, outcome.score, full_marks))
+        full = isinstance(result, Score) and result.value >= full_marks - _SLACK
+        if full is not (probe.kind == "gold") or isinstance(result, Failed):
+            surprises.append(Surprise(probe, result, full_marks))
     return CheckReport(len(known), counts, tuple(surprises))
+
+
+def _grade(grader: Grader, probes: Sequence[Probe], tasks: Mapping[str, Task], first: int) -> list[Score | Failed]:
+    """What each probe scores; `first` is the number of the first one."""
+    graded, _ = grader.grade([_tree(index, probe) for index, probe in enumerate(probes, first)], tasks)
+    outcomes = [tree.rollouts[0].outcome for tree in graded]
+    return [outcome.score for outcome in outcomes if outcome is not None and outcome.score is not None]
 
 
 def _probes(tasks: Sequence[Task], template: Template) -> list[Probe]:

@@ -61,3 +61,28 @@ def test_two_ways_of_writing_one_answer_are_not_held_against_the_reward():
 def test_nothing_to_check_is_an_error():
     with pytest.raises(RewardError, match="No task has a reference"):
         check_reward([Task("a", "q")], exact_match())
+
+
+def test_a_reward_that_always_fails_is_not_asked_about_everything():
+    asked = []
+
+    def broken(task, text):
+        asked.append(text)
+        raise ValueError("no sandbox")
+
+    tasks = [Task(str(number), "q", str(number)) for number in range(30)]
+    report = check_reward(tasks, in_process(broken))
+    assert not report.passed and report.probes == {"gold": 16} and len(asked) == 16
+    assert "0: gold '0' failed: ValueError: no sandbox" in str(report)
+
+
+def test_a_reward_that_fails_on_some_is_asked_about_everything():
+    def picky(task, text):
+        if int(task.id) < 15:
+            raise ValueError("not this one")
+        return float(text == task.reference)
+
+    tasks = [Task(str(number), "q", str(number)) for number in range(30)]
+    report = check_reward(tasks, in_process(picky))
+    assert report.probes["gold"] == report.probes["empty"] == 30
+    assert {task for task, kind in kinds(report) if kind == "gold"} == {str(number) for number in range(15)}
