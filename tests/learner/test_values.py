@@ -175,6 +175,31 @@ def test_the_first_updates_are_the_critics_alone() -> None:
         )
 
 
+def test_a_critic_is_fitted_by_settings_of_its_own() -> None:
+    made = policy()
+    fitted = CriticSettings(
+        optimiser=OptimiserSettings(learning_rate=2e-2, schedule="linear"), epochs=3, minibatches=2, prefit_updates=1
+    )
+    ours = Learner(
+        made,
+        ppo(epochs=1, minibatches=1),
+        OptimiserSettings(learning_rate=1e-3),
+        critic=critic_for(made),
+        critic_settings=fitted,
+        total_steps=3,
+    )
+    trees = batch()
+    for step in (1, 2, 3):
+        report = ours.update(drawn_now(ours, trees), ours.credit(trees), step)
+        assert report.metrics["critic/loss"].count == 3 * 2
+    assert ours.version == 2 and ours.state()[1]["critic_optimiser_steps"] == 3 * 3 * 2
+    assert report.metrics["learning_rate"].mean == 1e-3, "the policy's rate does not follow the critic's schedule"
+    # The critic's own schedule has ended: its weights stand still, and another fit changes nothing.
+    before = {name: tensor.clone() for name, tensor in ours.critic.tensors().items()}
+    ours.update(drawn_now(ours, trees), ours.credit(trees), 4)
+    assert all(torch.equal(before[name], tensor) for name, tensor in ours.critic.tensors().items())
+
+
 def test_a_value_clip_holds_values_near_what_they_were() -> None:
     trees = [fan("fan", [5.0, 5.0, 5.0], seed=1)]
     free, held = learner(epochs=40), learner(epochs=40, clip=0.1)

@@ -12,6 +12,7 @@ from laurel.theory import (
     example_dialogue,
     example_logits,
     example_world,
+    forking,
     gradient_distribution,
     groups,
     history_values,
@@ -82,3 +83,25 @@ def test_wrong_values_are_paid_for_with_bias():
         history: value + np.sin(7.0 * i + 1) for i, (history, value) in enumerate(history_values(world, logits).items())
     }
     assert np.abs(expected(world, wrong, 1, one_step_per_token) - return_gradient(world, logits)).max() > 1e-2
+
+
+def width(history: tuple[int, ...]) -> int:
+    """Two ways on from the prompt, and after a first token of 1, depending on the draw, two again."""
+    return 2 if len(history) == 0 or (history[0] == 1 and len(history) < 4) else 1
+
+
+@pytest.mark.parametrize("world", [terminating(example_world()), example_dialogue()], ids=["single turn", "dialogue"])
+@pytest.mark.parametrize("reading", ["values", "rewards"])
+def test_samples_that_fan_out_keep_the_gradient_exact(world, reading):
+    logits = example_logits(world)
+    values = history_values(world, logits)
+
+    def credit(trees):
+        if reading == "rewards":  # what segments pay, and no score beside it
+            return ProcessScores(None, reading)(trees)
+        return ProcessScores()([scored(tree, values) for tree in trees])
+
+    given = gradient_distribution(
+        forking(world, logits, width), logits, credit=credit, losses=(PolicyGradient(),), reduction=ConstantLength()
+    ).mean
+    np.testing.assert_allclose(given, return_gradient(world, logits), atol=1e-10)
