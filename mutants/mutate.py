@@ -274,7 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="how many faults at a time")
     settings = parser.parse_args(arguments)
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    console, start = Console(), time.perf_counter()
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    start = time.perf_counter()
 
     def told(verdict: Verdict) -> None:
         seen = "seen by" if verdict.killed else "SURVIVED"

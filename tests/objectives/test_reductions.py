@@ -76,6 +76,13 @@ def test_a_rollout_that_failed_after_a_shared_token_does_not_share_it():
     assert constant.tolist() == [0, 1, 0, 1, 0]
 
 
+def test_a_rollout_that_credit_left_out_is_not_counted():
+    # Three rollouts of 1, 2 and 3 tokens; the last is there to compare with, so two are averaged.
+    tree = group("a", 1, 2, 3)
+    (constant,) = ConstantLength(1.0)([tree], [tree.flat.policy & (tree.flat.segment != 3)])
+    assert constant.tolist() == [0, 0, 0.5, 0.5, 0.5, 0, 0, 0]
+
+
 def test_a_shared_token_stands_for_its_rollouts():
     # prompt -> shared (2 tokens) -> x (1 token), y (3 tokens); and a sibling z (2 tokens) of the shared segment.
     # Shares: x 1/4, y 1/4, z 1/2; times two samples: 0.5, 0.5, 1. As rows: |x| = 3, |y| = 5, |z| = 2.
