@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup demo picture test test-slow mutants check format clean
+.PHONY: setup demo picture test test-slow mutants curves check format clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,10 @@ test-slow: $(STAMP)
 # Lines of the package are made wrong one at a time, in a copy: at least 95 % of these faults have to fail a test.
 mutants: $(STAMP)
 	$(BIN)/python mutants/mutate.py
+
+# Every online method on two tasks, five seeds each: about a quarter of an hour on two cores. What is done is kept.
+curves: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m studies.learning
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,0 +1,112 @@
+"""The settings under which the named methods learn the two tasks: one per family, chosen once, for all seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from laurel import CriticSettings, OptimiserSettings
+from laurel.algorithms import METHODS, Algorithm, Compared, Demonstrated
+
+BETAS = (0.9, 0.99)
+"""Short runs: the second moment has to forget the first steps."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Methods that share their settings.
+
+    Attributes:
+        title: what they have in common.
+        members: their names; `CONTROLS` may be among them.
+        entropy: coefficient of the bonus, in the units of their advantages: standardised ones are about five times as
+            large here as those in units of the return.
+        learning_rate: of the policy at the start, falling to 0 at the last step; None where there is no optimiser.
+        critic_rate: of the critic.
+        settings: of the methods, beside the entropy.
+    """
+
+    title: str
+    members: tuple[str, ...]
+    entropy: float
+    learning_rate: float | None = 3e-3
+    critic_rate: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def optimiser(self) -> OptimiserSettings | None:
+        if self.learning_rate is None:
+            return None
+        return OptimiserSettings(learning_rate=self.learning_rate, betas=BETAS, schedule="linear")
+
+    @property
+    def critic(self) -> CriticSettings | None:
+        if self.critic_rate is None:
+            return None
+        return CriticSettings(optimiser=OptimiserSettings(learning_rate=self.critic_rate, betas=BETAS))
+
+
+FAMILIES = (
+    Family("advantages in units of the return", ("reinforce", "remax", "rloo", "dr_grpo"), entropy=0.03),
+    Family("standardised advantages", ("cispo", "dapo", "grpo", "gspo", "reinforce_plus_plus"), entropy=0.1),
+    Family(
+        "values by continuations",
+        ("vine_ppo",),
+        entropy=0.02,
+        settings={"every": 1, "continuations": 3, "budget": 9},
+    ),
+    # The limits are rules of these tasks: nothing would have followed where they cut.
+    Family(
+        "a learned critic, four epochs",
+        ("ppo", "turn_ppo"),
+        entropy=0.02,
+        learning_rate=2e-3,
+        critic_rate=2e-3,
+        settings={"bootstrap": False},
+    ),
+    Family(
+        "a trust region",
+        ("trpo",),
+        entropy=0.02,
+        learning_rate=None,
+        settings={"maximum_kl": 0.02, "iterations": 5},
+    ),
+)
+CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {"myopic turn_ppo": ("turn_ppo", {"discount": 0.0})}
+"""Name to method and settings. With a discount of 0 a turn gets what it earned itself: myopic on purpose."""
+
+
+def family_of(name: str) -> Family:
+    """The family that a method, or the method of a control, belongs to."""
+    method = CONTROLS[name][0] if name in CONTROLS else name
+    return next(family for family in FAMILIES if method in family.members)
+
+
+def settings_of(name: str, longest: int) -> dict[str, Any]:
+    """All settings of a method that differ from its defaults, for answers of at most `longest` tokens."""
+    method, changed = CONTROLS.get(name, (name, {}))
+    family = family_of(name)
+    own: dict[str, Any] = {"dr_grpo": {"length": longest}, "dapo": {"maximum_draws": 2}}.get(method, {})
+    return {"entropy": family.entropy, **family.settings, **own, **changed}
+
+
+def algorithm(name: str, longest: int) -> Algorithm:
+    """The method, or control, of this name for answers of at most `longest` tokens."""
+    return METHODS[CONTROLS[name][0] if name in CONTROLS else name](**settings_of(name, longest))
+
+
+def runnable() -> list[str]:
+    """The methods that can run, by name."""
+    return [name for name in METHODS if name not in left_out()]
+
+
+def left_out() -> dict[str, str]:
+    """The methods that cannot run on tasks without written answers, or have no settings here, and why."""
+    reasons = {
+        Demonstrated: "learns from demonstrated answers; nobody wrote any for these tasks",
+        Compared: "learns from judged answers that someone else wrote; it samples nothing, so it is not online",
+    }
+    settled = {name for family in FAMILIES for name in family.members}
+    sources = {name: type(method().source) for name, method in METHODS.items() if name not in settled}
+    return {name: reasons.get(source, "no family names its settings") for name, source in sources.items()}
