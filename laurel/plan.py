@@ -37,8 +37,8 @@ PROMPTS_LOOKED_AT = 64
 # hidden-sized ones and this many of the width of the feed-forward.
 HIDDEN_SIZED_ACTIVATIONS = 16
 INNER_SIZED_ACTIVATIONS = 4
-# A product with the Fisher matrix in forward passes: one with tangents counts for two, one without, and its backward.
-FISHER_PASSES = 5
+# A product with the Fisher matrix in forward passes: one with tangents counts for three, one without, and its backward.
+FISHER_PASSES = 6
 # Vectors as long as the weights that the search for a step holds: gradient (twice), solution, residual, direction,
 # product, and the weights where it began.
 SEARCH_VECTORS = 7

@@ -21,7 +21,9 @@ def trpo(
     """Trust region policy optimisation: one natural-gradient step per batch, as far as the measured KL allows.
 
     There is no optimiser and no learning rate. What a step costs: `iterations` + 1 products with the Fisher matrix, of
-    about five forward passes each, and two forward passes for every length of the step that is tried.
+    six forward passes each, and two forward passes for every length of the step that is tried. Adapters and tied heads
+    are as good as any: a product is one pass of forward-mode differentiation and one backward pass, never a double
+    backward. A model that cannot do the former is refused before anything is sampled.
 
     Args:
         maximum_kl: delta, in nats per token; the measured mean KL(old, pi) never exceeds it.

@@ -126,12 +126,11 @@ class TangentAttention(AttentionPlan):
             for start in range(0, len(allowed), QUERIES_AT_ONCE):
                 stop = min(start + QUERIES_AT_ONCE, len(allowed))
                 queries = slice(place.start + start, place.start + stop)
-                keys = slice(place.start, place.start + stop)
-                some = replace(
-                    call, query=call.query[:, :, queries], key=call.key[:, :, keys], value=call.value[:, :, keys]
-                )
+                read = torch.nonzero(allowed[start:stop, :stop].any(0)).squeeze(1)  # siblings are not
+                key, value = (part.index_select(2, place.start + read) for part in (call.key, call.value))
+                some = replace(call, query=call.query[:, :, queries], key=key, value=value)
                 with sdpa_kernel(SDPBackend.MATH):  # the flash kernels have no tangents
-                    parts.append(masked_attention(some, allowed[start:stop, :stop]))
+                    parts.append(masked_attention(some, allowed[start:stop].index_select(1, read)))
         return torch.cat(parts, 1)
 
 

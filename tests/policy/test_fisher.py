@@ -118,6 +118,13 @@ def test_chunks_do_not_change_a_product(exact: Policy) -> None:
     )
 
 
+def test_queries_some_at_a_time_see_the_same(exact: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed, direction = packed_trees(), noise(exact, 1)
+    whole = flat(product(exact, packed, direction))
+    monkeypatch.setattr("laurel.policy.fisher.QUERIES_AT_ONCE", 3)
+    torch.testing.assert_close(flat(product(exact, packed, direction)), whole, rtol=1e-10, atol=1e-12)
+
+
 def covariance(policy: Policy, packed: Packed, left: Vectors, right: Vectors) -> float:
     """u F v from differences of logits: sum_s w_s Cov_p(dz u, dz v)."""
     parameters = policy.trainable_parameters()
