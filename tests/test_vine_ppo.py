@@ -119,6 +119,34 @@ def test_a_dialogue_is_looked_at_where_the_environment_has_spoken(tmp_path: Path
     assert places > 3 and hits > 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4])
+def test_turns_are_learned_from_any_start(seed: int, tmp_path: Path) -> None:
+    """Two guesses at one of three numbers: two of three games are won by who does not listen."""
+    game = NumberGuessing(low=1, high=3, turns=2, higher="+", lower="-")
+    shape = {"hidden_size": 32, "layers": 2, "heads": 2, "context_length": 32}
+    run = train(
+        tmp_path / "run",
+        policy=laurel.policy.tiny(alphabet="gues 123:+-", seed=seed, **shape),
+        tasks=game.tasks(512),
+        held_out=game.tasks(200, first=512),
+        environment=game,
+        reward=None,
+        algorithm=laurel.vine_ppo(every=100, continuations=4, budget=4, entropy=0.03, epochs=2),
+        steps=130,
+        prompts_per_step=16,
+        samples_per_prompt=8,
+        limits=laurel.Limits(max_new_tokens=2, max_turns=2),
+        optimiser=laurel.OptimiserSettings(learning_rate=2e-3, betas=(0.9, 0.99), epsilon=1e-5),
+        evaluation_samples=4,
+        checkpoint_every=130,
+        seed=seed,
+    )
+    first, last = (evaluation.metric.mean for evaluation in run.evaluations())
+    assert first < 0.05 and last > 0.9
+
+
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"algorithm": laurel.vine_ppo(every=2)}, r"no budget bounds them(.|\n)*budget=36"),
     ({"samples_per_prompt": 1}, "'vine_ppo' compares the samples of a prompt"),
