@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 
 from laurel.algorithms import Compared
 from laurel.errors import TaskError
-from laurel.experience import Assign, Experience, rollout_metrics
+from laurel.experience import Assign, Experience, beside, demonstration, rollout_metrics
 from laurel.metrics import Metric
 from laurel.policy import Policy
 from laurel.preferences import Preference
+from laurel.rollout import Job, LocalSampler
+from laurel.runs import phase
 from laurel.tasks import Cursor, Task
 from laurel.tree import MISMATCHED, Ending, Outcome, Score, Segment, Source, Tree
 
@@ -41,6 +43,41 @@ class JudgedExperience:
             "groups_without_signal": Metric(float(silent), float(len(trees))),
         }
         return Experience(trees, credits, [], metrics)
+
+
+@dataclass
+class SelfPlayExperience:
+    """Draw `samples` answers to each of the next `prompts` tasks, and put the task's reference answer beside them.
+
+    The reference answer scores 1 and every sample 0, whatever it says; a sample that could not be drawn has no score.
+    """
+
+    sampler: LocalSampler
+    cursor: Cursor
+    prompts: int
+    samples: int
+    credit: Assign
+
+    def __call__(self, step: int, policy_version: int) -> Experience:
+        tasks = self.cursor.next(self.prompts)
+        jobs = [Job(f"{step}.{index}", task, self.samples, None) for index, task in enumerate(tasks)]
+        drawn = self.sampler.collect(jobs, policy_version=policy_version)
+        phase("after_sampling", step)
+        lost = [tree.with_outcomes(_lost(tree)) for tree in drawn]
+        shown = [demonstration(self.sampler.policy, job.task, f"{job.tree_id}.demonstration") for job in jobs]
+        trees = [beside(tree, other) for tree, other in zip(lost, shown, strict=True)]
+        metrics = {name: value for name, value in rollout_metrics(lost).items() if name != "reward"}
+        return Experience(trees, self.credit(trees), [], metrics)
+
+
+def _lost(tree: Tree) -> dict[int, Outcome]:
+    """A score of 0 for every sample that was drawn."""
+    outcomes = {leaf: tree.segments[leaf].outcome for leaf in tree.leaves}
+    return {
+        leaf: replace(outcome, score=Score(0.0))
+        for leaf, outcome in outcomes.items()
+        if outcome is not None and not outcome.failed
+    }
 
 
 def judged(task: Task) -> Preference:

@@ -70,11 +70,12 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             raise ConfigurationError(f"'{name}' would not be read: {why}.", hint=f"remove '{name}'.")
     _check_limits(arguments["limits"] or Limits(), arguments["environment"])
     graded = arguments["reward"] is not None or arguments["environment"] is not None
-    if not graded and isinstance(algorithm.source, Sampled):
+    if not graded and isinstance(algorithm.source, Sampled) and not algorithm.source.self_play:
         raise ConfigurationError(
             f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
         )
-    if arguments["samples_per_prompt"] == 1 and isinstance(algorithm.credit, COMPARE_SIBLINGS):
+    alone = not (isinstance(algorithm.source, Sampled) and algorithm.source.self_play)
+    if arguments["samples_per_prompt"] == 1 and alone and isinstance(algorithm.credit, COMPARE_SIBLINGS):
         raise ConfigurationError(
             f"'{algorithm.name}' compares the samples of a prompt, so samples_per_prompt=1 teaches it nothing.",
             hint="take at least 2 (8 is usual), or a method without this comparison, such as reinforce.",
@@ -180,6 +181,8 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
     elif isinstance(arguments["algorithm"].source, Demonstrated):
         _check_demonstrations(policy, arguments["tasks"])
     else:
+        if arguments["algorithm"].source.self_play:
+            _check_demonstrations(policy, arguments["tasks"])
         check_prompts(policy, arguments["tasks"], room)
     if arguments["held_out"] is not None:
         check_prompts(policy, arguments["held_out"], room)
@@ -346,4 +349,7 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
         if not judged:
             for name in ("reward", "environment", "grading", "sampling", "limits", "max_live_rows"):
                 unread[name] = f"{why}, and there are no held_out tasks to judge it by"
+    elif algorithm.source.self_play and not judged:
+        for name in ("reward", "environment", "grading"):
+            unread[name] = f"'{algorithm.name}' holds its samples against the reference answers"
     return unread

@@ -14,7 +14,7 @@ from laurel.allocation import keep_freed_memory
 from laurel.configuration import describe
 from laurel.environments import Environment
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
-from laurel.judged import JudgedExperience
+from laurel.judged import JudgedExperience, SelfPlayExperience
 from laurel.learner import CriticSettings, Learner, OptimiserSettings
 from laurel.memory import enough_memory
 from laurel.metrics import merge
@@ -131,10 +131,10 @@ def train(
         tracked = stack.enter_context(open_trackers(trackers, store))
         cursor = tasks.cursor(seed)
         gather: Gather
-        if not isinstance(algorithm.source, Sampled) or grader is None:
-            gather = _written(algorithm, policy, cursor, prompts_per_step, learner)
+        samples = samples_per_prompt or SAMPLES_PER_PROMPT
+        if not isinstance(algorithm.source, Sampled) or algorithm.source.self_play or grader is None:
+            gather = _ungraded(algorithm, sampler, cursor, prompts_per_step, samples, learner)
         else:
-            samples = samples_per_prompt or SAMPLES_PER_PROMPT
             gather = SampledExperience(
                 algorithm, learner.credit, sampler, grader, environment, cursor, prompts_per_step, samples,
                 _greedy(sampler, algorithm),
@@ -186,11 +186,15 @@ def _learner(
     )
 
 
-def _written(algorithm: Algorithm, policy: Policy, cursor: Cursor, prompts: int, learner: Learner) -> Gather:
-    """Experience that nobody samples: judged answers, or demonstrations."""
+def _ungraded(
+    algorithm: Algorithm, sampler: LocalSampler, cursor: Cursor, prompts: int, samples: int, learner: Learner
+) -> Gather:
+    """Experience that no reward judges: samples against demonstrations, judged answers, or demonstrations alone."""
+    if isinstance(algorithm.source, Sampled):
+        return SelfPlayExperience(sampler, cursor, prompts, samples, learner.credit)
     if isinstance(algorithm.source, Compared):
-        return JudgedExperience(algorithm.source, policy, cursor, prompts, learner.credit)
-    return DemonstratedExperience(policy, cursor, prompts, learner.credit)
+        return JudgedExperience(algorithm.source, sampler.policy, cursor, prompts, learner.credit)
+    return DemonstratedExperience(sampler.policy, cursor, prompts, learner.credit)
 
 
 def _greedy(sampler: LocalSampler, algorithm: Algorithm) -> LocalSampler | None:

@@ -242,3 +242,27 @@ def test_online_dpo_needs_two_samples(tmp_path: Path) -> None:
     }
     with pytest.raises(ConfigurationError, match="samples_per_prompt=1 teaches it nothing"):
         train(tmp_path, **settings, reward=laurel.rewards.exact_match(), samples_per_prompt=1)
+
+
+def test_spin_holds_its_samples_against_the_demonstrations(tmp_path: Path) -> None:
+    rows = [{"question": f"{number:02d}>", "answer": "57"[number % 2]} for number in range(40)]
+    run = laurel.train(
+        policy=tiny(), tasks=laurel.tasks.from_iterable(rows), algorithm=laurel.spin(epochs=2), samples_per_prompt=4,
+        steps=20, prompts_per_step=8, limits=laurel.Limits(max_new_tokens=2), run=tmp_path / "run",
+        optimiser=laurel.OptimiserSettings(learning_rate=1e-2),
+    )  # fmt: skip
+    (tree, *_) = run.trees(3)
+    assert [rollout.reward for rollout in tree.rollouts] == [0.0, 0.0, 0.0, 0.0, 1.0]
+    assert tree.rollouts[4].text in ("5", "7") and tree.segments[1].policy_version == 4
+
+    def right(*steps: int) -> float:
+        drawn = [rollout.text for step in steps for tree in run.trees(step) for rollout in tree.rollouts[:4]]
+        return float(np.mean([text[:1] in ("5", "7") for text in drawn]))
+
+    assert right(18, 19, 20) > right(1, 2) + 0.25
+
+
+def test_spin_needs_reference_answers(tmp_path: Path) -> None:
+    bare = laurel.tasks.from_iterable([{"question": "1>"}], reference=None)
+    with pytest.raises(TaskError, match="no reference answer"):
+        train(tmp_path, tasks=bare, algorithm=laurel.spin())

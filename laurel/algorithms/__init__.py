@@ -19,7 +19,7 @@ from laurel.algorithms.branching import Branching
 from laurel.algorithms.constraints import KL
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
-from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo
+from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.registry import METHODS
 from laurel.algorithms.trust_region import trpo
@@ -59,6 +59,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "remax",
     "rloo",
     "simpo",
+    "spin",
     "trpo",
     "turn_ppo",
     "vine_ppo",

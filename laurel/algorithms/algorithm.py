@@ -41,6 +41,8 @@ class Sampled:
             worth; they are never learned from.
         step_separator: cut every turn after each of these strings in its text, so that its steps can be scored
             (`laurel.rewards.step_scores`); None: a turn is one step.
+        self_play: beside the samples stands the task's own `reference` answer, which counts as better than each of
+            them; no reward is asked for.
     """
 
     discard_without_signal: bool = False
@@ -48,6 +50,7 @@ class Sampled:
     greedy_baseline: bool = False
     branching: Branching | None = None
     step_separator: str | None = None
+    self_play: bool = False
 
     def __post_init__(self) -> None:
         if self.maximum_draws < 1:

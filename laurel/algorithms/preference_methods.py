@@ -174,6 +174,32 @@ def orpo(*, weight: float = 0.1, epochs: int = 1, minibatches: int = 1) -> Algor
     )
 
 
+def spin(*, strength: float = 0.1, epochs: int = 1, minibatches: int = 1) -> Algorithm:
+    """Self-play fine-tuning: the policy learns to tell the demonstrated answer from its own of before the update.
+
+    It rests where its samples cannot be told from demonstrations: its expected gradient is 0 if and only if the policy
+    equals the data.
+
+    Args:
+        strength: lambda, of the pull to the policy before the update.
+        epochs, minibatches: optimiser steps on one batch; with one step the opponent is the policy itself, and every
+            pair counts the same.
+    """
+    return Algorithm(
+        name="spin",
+        title="Self-play fine-tuning",
+        paper="Chen et al. 2024, arXiv 2401.01335, equation 4.7",
+        equation=f"log sigmoid({strength:g} (r(d) - r(o))), r(y) = log pi(y)/old(y), d demonstrated, o drawn from old",
+        source=Sampled(self_play=True),
+        credit=Preferred(),
+        objective=DirectPreference(strength, against_old=True),
+        reduction=PromptMean(),
+        step=Step(epochs, minibatches),
+        deviations="the paper draws from one opponent for a whole pass over the data; here the opponent is the policy "
+        "before every update.",
+    )
+
+
 def simpo(*, beta: float = 2.0, margin: float = 1.0, epochs: int = 1, minibatches: int = 1) -> Algorithm:
     """Simple preference optimisation: the mean log-probability of a token is the reward, and has to win by a margin.
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from laurel.algorithms.algorithm import Algorithm
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
-from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo
+from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.trust_region import trpo
 from laurel.algorithms.vine_ppo import vine_ppo
@@ -34,6 +34,7 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
             remax,
             rloo,
             simpo,
+            spin,
             trpo,
             turn_ppo,
             vine_ppo,

@@ -435,9 +435,7 @@ class Learner:
             loss, diagnostics = loss + more, diagnostics | others
         total = (weights * loss).sum()
         if self._whole is not None:
-            total = total + self._whole.loss(
-                batch, packed, scores.log_probs, work.table.advantages, work.weights, work.constant, work.tally
-            ).to(total.dtype)
+            total = total + self._whole.loss(batch, packed, tokens, work).to(total.dtype)
         return total, tokens, diagnostics, weights
 
     def _token_batch(self, batch: Microbatch, work: Work, scores: TokenScores, packed: Packed) -> TokenBatch:

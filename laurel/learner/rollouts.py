@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ import torch
 from laurel.algorithms import Algorithm, Credit, Sampled
 from laurel.errors import LearnerError
 from laurel.learner.batching import Microbatch, Piece, TokenTable, microbatches, pieces
-from laurel.learner.tally import Tally
-from laurel.objectives import RolloutBatch, RolloutLoss, needs_constant, reads_rollouts
+from laurel.learner.work import Work
+from laurel.objectives import RolloutBatch, RolloutLoss, TokenBatch, needs_constant, reads_rollouts
 from laurel.policy import Packed, Policy, Reference, pack
 from laurel.tree import BoolArray, FloatArray, IntArray, Tree
 
@@ -150,26 +150,21 @@ class RolloutObjective:
         self,
         batch: Microbatch,
         packed: Packed,
-        log_probs: torch.Tensor,
-        advantages: FloatArray,
-        weights: FloatArray,
-        constant: torch.Tensor | None,
-        tally: Tally,
+        tokens: TokenBatch,
+        work: Work,
     ) -> torch.Tensor:
-        """The part of the loss that one micro-batch has, a scalar with gradient; its diagnostics go to `tally`.
-
-        Args:
-            log_probs: [N] of the scored tokens, with gradient.
-            advantages, weights: [A] of all tokens of the step.
-        """
+        """The part of the loss that one micro-batch has, a scalar with gradient; its diagnostics go to `work.tally`."""
         layout = RolloutLayout.of(batch.pieces)
-        rollouts = self._rollouts(batch, layout, packed, log_probs, advantages, keep=self._keep, constant=constant)
+        rollouts = self._rollouts(batch, layout, packed, tokens.log_probs, work.table.advantages, keep=self._keep)
+        rollouts = replace(rollouts, constant=work.constant)
+        if getattr(self.objective, "against_old", False):
+            rollouts = replace(rollouts, reference_log_probs=layout.sums(tokens.old_log_probs))
         losses, diagnostics = self.objective(rollouts)
-        shares = np.bincount(layout.prompt_of_token, weights[batch.scored], minlength=rollouts.prompt_count)
+        shares = np.bincount(layout.prompt_of_token, work.weights[batch.scored], minlength=rollouts.prompt_count)
         counts = torch.from_numpy(shares).to(losses.device)
         for name, values in diagnostics.items():
             known = ~torch.isnan(values)
-            tally.mean(name, values[known], counts[known])
+            work.tally.mean(name, values[known], counts[known])
         return (counts * losses).sum()
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -197,7 +192,6 @@ class RolloutObjective:
         advantages: FloatArray,
         *,
         keep: bool,
-        constant: torch.Tensor | None = None,
     ) -> RolloutBatch:
         device = log_probs.device
         return RolloutBatch(
@@ -207,7 +201,6 @@ class RolloutObjective:
             prompts=torch.from_numpy(layout.prompts).to(device),
             prompt_count=len(batch.pieces),
             reference_log_probs=self._reference_sums(layout, packed, keep),
-            constant=constant,
         )
 
     def _reference_sums(self, layout: RolloutLayout, packed: Packed, keep: bool) -> torch.Tensor | None:

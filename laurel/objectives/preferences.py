@@ -31,6 +31,7 @@ class DirectPreference:
         label_smoothing: probability that a label is the wrong way round, in [0, 1/2).
         robust: unbiased under such labels, in place of conservative.
         per_token: the log-ratio is divided by the answer's length.
+        against_old: the reference is the policy before the update, which drew the samples (SPIN).
 
     Diagnostics: of `pair_diagnostics`, with the implicit reward.
     """
@@ -39,9 +40,9 @@ class DirectPreference:
     label_smoothing: float = 0.0
     robust: bool = False
     per_token: bool = False
+    against_old: bool = False
 
     whole_rollouts: ClassVar[Literal[True]] = True
-    needs_reference: ClassVar[bool] = True
     corrects_reuse: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -55,6 +56,11 @@ class DirectPreference:
             raise ConfigurationError(
                 "The robust form without flipped labels is the plain one.", hint="set label_smoothing, such as 0.1."
             )
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether it asks for a named reference."""
+        return not self.against_old
 
     def __call__(self, batch: RolloutBatch) -> Result:
         ratios = batch.log_ratios / batch.lengths if self.per_token else batch.log_ratios

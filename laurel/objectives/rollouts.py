@@ -32,7 +32,8 @@ class RolloutBatch:
         advantages: the credit of the rollout; the greater of two is the better answer.
         prompts: which prompt each is below, in 0 ... Q - 1.
         prompt_count: Q.
-        reference_log_probs: log ref(rollout) over the same tokens; None where nothing asks for it.
+        reference_log_probs: log ref(rollout) over the same tokens, or what the policy said before the update, where an
+            objective compares with that (`against_old`); None where nothing asks for it.
         constant: what `StepConstant.constant` said of the whole step; None where nothing asks for it.
     """
 

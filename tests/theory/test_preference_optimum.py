@@ -1,4 +1,4 @@
-"""C1 and C2: what DPO converges to on answers that can be listed, and what the learner's own steps make of it."""
+"""C1, C2 and a part of C9: what DPO converges to on answers that can be listed, and what the learner makes of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from laurel.algorithms import dpo, ipo
+from laurel.algorithms import dpo, ipo, spin
 from laurel.errors import ConfigurationError
 from laurel.learner import Learner, OptimiserSettings
-from laurel.objectives import dpo_loss, ipo_loss
+from laurel.objectives import RolloutBatch, dpo_loss, ipo_loss
 from laurel.policy import Policy, pack, tiny
 from laurel.theory import (
     bradley_terry,
@@ -191,3 +191,27 @@ def test_c2_the_learners_own_steps_go_on_where_preferences_are_certain() -> None
     # IPO at tau = 1/2: log-ratios are (wins / 3 - 1/2) / tau, with half a win against oneself.
     assert total_variation(held, tilted(before, np.array([0.5, 1.5, 2.5]) / 3, 0.5)) < 1e-4
     assert held[2] < 0.8
+
+
+@pytest.mark.parametrize("strength", [0.1, 2.0])
+def test_c9_the_gradient_of_spin_is_zero_exactly_where_the_policy_is_the_data(strength: float) -> None:
+    """Every pair of a demonstrated and a drawn answer, with its probability, through the method's own objective."""
+    objective = spin(strength=strength).objective
+    data = np.array([0.5, 0.2, 0.2, 0.1])
+    for policy in (data, np.array([0.25, 0.25, 0.25, 0.25]), np.array([0.1, 0.2, 0.2, 0.5])):
+        logits = torch.log(torch.from_numpy(policy)).requires_grad_()
+        table = torch.log_softmax(logits, 0)
+        pairs = torch.cartesian_prod(torch.arange(4), torch.arange(4))
+        chances = torch.from_numpy(np.outer(data, policy).flatten())
+        batch = RolloutBatch(
+            log_probs=table[pairs.flatten()],
+            lengths=torch.ones(32, dtype=torch.float64),
+            advantages=torch.tensor([0.5, -0.5], dtype=torch.float64).repeat(16),
+            prompts=torch.arange(16).repeat_interleave(2),
+            prompt_count=16,
+            reference_log_probs=table.detach()[pairs.flatten()],
+        )
+        loss, _ = objective(batch)  # type: ignore[arg-type]
+        (gradient,) = torch.autograd.grad((chances * loss).sum(), logits)
+        assert np.allclose(gradient, -strength / 2 * (data - policy), atol=1e-15)
+        assert (float(gradient.abs().max()) < 1e-15) == (policy is data)
