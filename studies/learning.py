@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -52,6 +54,18 @@ def missing(cells: Iterable[tuple[str, str, int]], done: Iterable[Learned]) -> l
     ]
 
 
+def end_with_parent() -> None:
+    """A worker whose study was killed ends too: it would wait for work for ever."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def run_all(cells: list[tuple[str, str, int]], workers: int, path: Path = KEPT) -> None:
     """Run them, and keep each as soon as it is done.
 
@@ -63,7 +77,7 @@ def run_all(cells: list[tuple[str, str, int]], workers: int, path: Path = KEPT) 
         path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")))
     started = time.monotonic()
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn) as pool, path.open("a") as file:
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool, path.open("a") as file:
         running = [pool.submit(learn, *cell) for cell in cells]
         try:
             for count, future in enumerate(as_completed(running), start=1):

@@ -114,7 +114,7 @@ def learning_tasks() -> dict[str, LearningTask]:
             words,
             held_out_words,
             Limits(max_new_tokens=2),
-            steps=100,
+            steps=150,
             optimum=1.0,
             solved=0.9,
             reward=exact_match(),
