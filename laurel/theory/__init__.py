@@ -30,6 +30,14 @@ from laurel.theory.exact import (
     soft_bellman_policy,
 )
 from laurel.theory.examples import example_dialogue, example_logits, example_world
+from laurel.theory.imitation import (
+    best_discriminator,
+    chain_cost,
+    chain_world,
+    log_log_slope,
+    taught_everywhere,
+    taught_on_path,
+)
 from laurel.theory.preferences import (
     bradley_terry,
     fitted_rewards,
@@ -54,7 +62,10 @@ __all__ = [
     "audit",
     "batch_monte_carlo",
     "batch_temporal_difference",
+    "best_discriminator",
     "bradley_terry",
+    "chain_cost",
+    "chain_world",
     "compare",
     "converges",
     "example_dialogue",
@@ -69,6 +80,7 @@ __all__ = [
     "history_values",
     "kl_divergence",
     "linear_td_matrix",
+    "log_log_slope",
     "optimal_path_probs",
     "path_episode",
     "path_log_probs",
@@ -85,6 +97,8 @@ __all__ = [
     "score_function_gradient",
     "single_turn",
     "soft_bellman_policy",
+    "taught_everywhere",
+    "taught_on_path",
     "thurstone",
     "tilted",
     "token_divergences",
