@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from laurel import CriticSettings, OptimiserSettings
-from laurel.algorithms import METHODS, Algorithm, Compared, Demonstrated
+from laurel.algorithms import METHODS, Algorithm, Compared, Demonstrated, Sampled
 
 BETAS = (0.9, 0.99)
 """Short runs: the second moment has to forget the first steps."""
@@ -20,8 +20,8 @@ class Family:
     Attributes:
         title: what they have in common.
         members: their names; `CONTROLS` may be among them.
-        entropy: coefficient of the bonus, in the units of their advantages: standardised ones are a few times as large
-            here as those in units of the return.
+        entropy: coefficient of the bonus (0: the methods have none), in the units of their advantages: standardised
+            ones are a few times as large here as those in units of the return.
         learning_rate: of the policy at the start, falling to 0 at the last step; None where there is no optimiser.
         critic_rate: of the critic.
         settings: of the methods, beside the entropy.
@@ -65,6 +65,7 @@ FAMILIES = (
         critic_rate=2e-3,
         settings={"bootstrap": False},
     ),
+    Family("pairs of one's own samples", ("online_dpo",), entropy=0.0, settings={"beta": 0.1}),
     Family(
         "a trust region",
         ("trpo",),
@@ -88,7 +89,8 @@ def settings_of(name: str, longest: int) -> dict[str, Any]:
     method, changed = CONTROLS.get(name, (name, {}))
     family = family_of(name)
     own: dict[str, Any] = {"dr_grpo": {"length": longest}, "dapo": {"maximum_draws": 2}}.get(method, {})
-    return {"entropy": family.entropy, **family.settings, **own, **changed}
+    bonus = {"entropy": family.entropy} if family.entropy else {}
+    return {**bonus, **family.settings, **own, **changed}
 
 
 def algorithm(name: str, longest: int) -> Algorithm:
@@ -103,10 +105,16 @@ def runnable() -> list[str]:
 
 def left_out() -> dict[str, str]:
     """The methods that cannot run on tasks without written answers, or have no settings here, and why."""
-    reasons = {
+    reasons: dict[type, str] = {
         Demonstrated: "learns from demonstrated answers; nobody wrote any for these tasks",
         Compared: "learns from judged answers that someone else wrote; it samples nothing, so it is not online",
     }
-    settled = {name for family in FAMILIES for name in family.members}
-    sources = {name: type(method().source) for name, method in METHODS.items() if name not in settled}
-    return {name: reasons.get(source, "no family names its settings") for name, source in sources.items()}
+    found = {}
+    for name, source in ((name, method().source) for name, method in METHODS.items()):
+        if isinstance(source, Sampled) and source.self_play:
+            found[name] = reasons[Demonstrated]
+        elif type(source) in reasons:
+            found[name] = reasons[type(source)]
+        elif not any(name in family.members for family in FAMILIES):
+            found[name] = "no family names its settings"
+    return found
