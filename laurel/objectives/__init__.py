@@ -28,6 +28,14 @@ from laurel.objectives.preferences import (
 )
 from laurel.objectives.reductions import ConstantLength, PromptMean, Reduction, SequenceMean, TokenMean
 from laurel.objectives.regularisers import EntropyBonus, KLPenalty, k1, k2, k3
+from laurel.objectives.reward_losses import (
+    binary_loss,
+    bradley_terry_loss,
+    davidson_loss,
+    ordinal_loss,
+    plackett_luce_loss,
+    rising,
+)
 from laurel.objectives.rollouts import RolloutBatch, RolloutLoss, StepConstant, needs_constant, reads_rollouts
 from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
 from laurel.objectives.surrogate import Surrogate, surrogate
@@ -65,8 +73,11 @@ __all__ = [
     "TokenLoss",
     "TokenMean",
     "WeightedPolicyGradient",
+    "binary_loss",
+    "bradley_terry_loss",
     "capped_weight",
     "clipped",
+    "davidson_loss",
     "dpo_loss",
     "ipo_loss",
     "k1",
@@ -77,8 +88,11 @@ __all__ = [
     "needs_constant",
     "negative_log_likelihood",
     "odds_ratio_loss",
+    "ordinal_loss",
+    "plackett_luce_loss",
     "policy_gradient",
     "reads_rollouts",
+    "rising",
     "robust_dpo_loss",
     "sequence_log_ratio",
     "simpo_loss",
