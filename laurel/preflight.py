@@ -14,12 +14,10 @@ from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.judged import judged
 from laurel.learner import OptimiserSettings
-from laurel.objectives import Budget
-from laurel.objectives.penalties import ANSWER_TOKENS
 from laurel.policy import Policy
-from laurel.rewards import REWARDS, GradingSettings, Reward
-from laurel.rewards.weighted import Weighted
+from laurel.rewards import REWARDS, GradingSettings
 from laurel.rollout import Limits
+from laurel.score_parts import check_score_parts
 from laurel.tasks import Task, TaskSet, check_leak
 from laurel.tasks.normalise import normalised
 from laurel.tree import Sampling
@@ -85,7 +83,8 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"'{algorithm.name}' joins each prompt with an answer to another one of the step, and there is none.",
             hint="set prompts_per_step to at least 2; the more, the better its estimate of the divergence.",
         )
-    _check_bounded_parts(algorithm, arguments["reward"])
+    if isinstance(algorithm.source, Sampled):
+        check_score_parts(algorithm, arguments["reward"], arguments["grading"] or GradingSettings())
     sampling: Sampling = arguments["sampling"] or Sampling()
     if isinstance(algorithm.source, Sampled) and algorithm.source.greedy_baseline and sampling.top_k == 1:
         raise ConfigurationError(
@@ -128,19 +127,6 @@ def _check_branching(name: str, branching: Branching, sampling: Sampling) -> Non
             f"'{name}' looks at what else could have followed, and with top_k=1 every continuation is the sample.",
             hint="leave sampling.top_k out.",
         )
-
-
-def _check_bounded_parts(algorithm: Algorithm, reward: Reward | None) -> None:
-    """Refuse a budget on a part that the reward, where it says what its parts are, does not have."""
-    for penalty in algorithm.penalties:
-        if not isinstance(penalty, Budget) or penalty.part == ANSWER_TOKENS or not isinstance(reward, Weighted):
-            continue
-        if penalty.part.partition("/")[0] not in reward.parts:
-            raise ConfigurationError(
-                f"algorithm: the constraint bounds '{penalty.part}', which is no part of the reward "
-                f"({', '.join(reward.parts)}).",
-                hint="add it to the weighted reward, with weight 0 if it is only bounded.",
-            )
 
 
 def check_splits(tasks: TaskSet, held_out: TaskSet, environment: Environment | None) -> None:
@@ -324,6 +310,9 @@ def _check_finite(name: str, described: Any) -> None:
     if isinstance(described, Mapping):
         for key, value in described.items():
             _check_finite(f"{name}.{key}", value)
+    elif isinstance(described, list):
+        for number, value in enumerate(described):
+            _check_finite(f"{name}[{number}]", value)
     elif isinstance(described, float) and not math.isfinite(described):
         raise ConfigurationError(f"{name} is {described}.", hint="give a finite number.")
 

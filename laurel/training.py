@@ -25,6 +25,7 @@ from laurel.progress import ProgressView, Silent
 from laurel.rewards import Grader, GradingSettings, Reward
 from laurel.rollout import Limits, LocalSampler
 from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers, phase
+from laurel.score_parts import try_step_scores
 from laurel.session import Session
 from laurel.tasks import Cursor, TaskSet
 from laurel.tree import Sampling
@@ -104,6 +105,7 @@ def train(
     """
     arguments = dict(locals())
     check_parts(arguments, {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()})
+    try_step_scores(algorithm, reward, tasks, environment, grading or GradingSettings())
     if isinstance(policy, str | Path):
         policy = arguments["policy"] = load(str(policy))
     check_fit(policy, arguments)
