@@ -2,6 +2,7 @@
 
 from laurel.learner.learner import Learner, UpdateReport
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
+from laurel.learner.reward_models import RewardLearner, RewardReport
 from laurel.learner.schedule import Schedule, schedule_factor
 from laurel.learner.values import CriticLearner, CriticSettings, explained_variance, value_loss
 
@@ -11,6 +12,8 @@ __all__ = [
     "Learner",
     "Optimiser",
     "OptimiserSettings",
+    "RewardLearner",
+    "RewardReport",
     "Schedule",
     "UpdateReport",
     "explained_variance",

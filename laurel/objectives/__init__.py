@@ -36,12 +36,23 @@ from laurel.objectives.reward_losses import (
     plackett_luce_loss,
     rising,
 )
+from laurel.objectives.reward_models import (
+    Binary,
+    BradleyTerry,
+    Ordinal,
+    PlackettLuce,
+    Predictions,
+    RewardBatch,
+    RewardObjective,
+)
 from laurel.objectives.rollouts import RolloutBatch, RolloutLoss, StepConstant, needs_constant, reads_rollouts
 from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
 from laurel.objectives.surrogate import Surrogate, surrogate
 from laurel.objectives.weighted import SamplerCorrection, WeightedPolicyGradient, capped_weight
 
 __all__ = [
+    "Binary",
+    "BradleyTerry",
     "Budget",
     "ClippedRatio",
     "ConstantLength",
@@ -56,11 +67,16 @@ __all__ = [
     "KLReward",
     "NegativeLogLikelihood",
     "OddsRatio",
+    "Ordinal",
     "Penalty",
+    "PlackettLuce",
     "PolicyGradient",
+    "Predictions",
     "PromptMean",
     "Proportional",
     "Reduction",
+    "RewardBatch",
+    "RewardObjective",
     "RolloutBatch",
     "RolloutLoss",
     "SamplerCorrection",

@@ -62,10 +62,7 @@ class RolloutBatch:
     @cached_property
     def pairs(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(better, worse): the indices of all pairs below one prompt whose advantages differ, [P] each."""
-        better = self.advantages[:, None] > self.advantages[None, :]
-        same = self.prompts[:, None] == self.prompts[None, :]
-        winners, losers = (better & same).nonzero(as_tuple=True)
-        return winners, losers
+        return ordered_pairs(self.advantages, self.prompts)
 
     def prompt_means(self, values: torch.Tensor, rollouts: torch.Tensor, *, nothing: float = 0.0) -> torch.Tensor:
         """The mean of some values for each prompt, [Q].
@@ -75,10 +72,26 @@ class RolloutBatch:
             rollouts: [P] a rollout below the prompt that each value belongs to.
             nothing: what a prompt without any value gets.
         """
-        prompts = self.prompts[rollouts]
-        zeros = torch.zeros(self.prompt_count, dtype=values.dtype, device=values.device)
-        sums, counts = zeros.index_add(0, prompts, values), zeros.index_add(0, prompts, torch.ones_like(values))
-        return torch.where(counts > 0, sums / counts.clamp(min=1), torch.full_like(zeros, nothing))
+        return means_of_prompts(values, self.prompts[rollouts], self.prompt_count, nothing=nothing)
+
+
+def ordered_pairs(scores: torch.Tensor, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(better, worse): the indices of all pairs below one prompt whose scores differ, [P] each.
+
+    Args:
+        scores: [R].
+        prompts: [R] which prompt each is below.
+    """
+    better = scores[:, None] > scores[None, :]
+    winners, losers = (better & (prompts[:, None] == prompts[None, :])).nonzero(as_tuple=True)
+    return winners, losers
+
+
+def means_of_prompts(values: torch.Tensor, prompts: torch.Tensor, count: int, *, nothing: float = 0.0) -> torch.Tensor:
+    """The mean of the values [P] that belong to each of `count` prompts; `nothing` where there are none."""
+    zeros = torch.zeros(count, dtype=values.dtype, device=values.device)
+    sums, counts = zeros.index_add(0, prompts, values), zeros.index_add(0, prompts, torch.ones_like(values))
+    return torch.where(counts > 0, sums / counts.clamp(min=1), torch.full_like(zeros, nothing))
 
 
 class RolloutLoss(Protocol):

@@ -6,6 +6,7 @@ from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
 from laurel.policy.packed import Packed, TreeLayout, pack
 from laurel.policy.policy import Policy, Reference, TokenScores
+from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
 from laurel.policy.tiny import tiny
 from laurel.policy.tree_attention import TreeAttention
 
@@ -17,11 +18,14 @@ __all__ = [
     "Packed",
     "Policy",
     "Reference",
+    "RewardModel",
     "TokenScores",
     "TreeAttention",
     "TreeLayout",
+    "answer_ends",
     "critic_for",
     "load",
     "pack",
+    "reward_model_for",
     "tiny",
 ]

@@ -105,7 +105,7 @@ def critic_for(policy: Policy, *, kind: str = "own", model: str | None = None) -
         )
     if kind == "shared":
         return Critic(policy, learns_trunk=False)
-    return Critic(_copied(policy) if model is None else _loaded(policy, model), learns_trunk=True)
+    return Critic(copied(policy, "critic") if model is None else _loaded(policy, model), learns_trunk=True)
 
 
 def check_tokens(policy: Policy, trunk: Policy) -> None:
@@ -136,8 +136,8 @@ def _loaded(policy: Policy, model: str) -> Policy:
     return trunk
 
 
-def _copied(policy: Policy) -> Policy:
-    """A copy that learns on its own; what the policy keeps frozen, and its language-model head, are shared."""
+def copied(policy: Policy, role: str) -> Policy:
+    """A copy, named after its role, that learns on its own; what is frozen, and the language-model head, are shared."""
     shared = {id(parameter): parameter for parameter in policy.model.parameters() if not parameter.requires_grad}
     tied = set(map(id, policy.model.get_input_embeddings().parameters()))
     head = policy.model.get_output_embeddings()
@@ -145,7 +145,7 @@ def _copied(policy: Policy) -> Policy:
     model = copy.deepcopy(policy.model, shared)
     model.zero_grad(set_to_none=True)
     trunk = Policy(
-        f"{policy.name} (critic)",
+        f"{policy.name} ({role})",
         model,
         policy.tokenizer,
         context_length=policy.context_length,

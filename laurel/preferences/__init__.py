@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from laurel.preferences.calibration import Calibration, calibration
 from laurel.preferences.left_out import BadRow, Fault, LeftOut
 from laurel.preferences.preference import Kind, Preference
 from laurel.preferences.sources import PreferenceSet, pairs, rankings, ratings, thumbs
@@ -18,6 +19,7 @@ SOURCES: dict[str, Callable[..., PreferenceSet]] = {
 __all__ = [
     "SOURCES",
     "BadRow",
+    "Calibration",
     "Fault",
     "Kind",
     "LeftOut",
@@ -27,6 +29,7 @@ __all__ = [
     "ScriptedTeacher",
     "Teacher",
     "TerminalTeacher",
+    "calibration",
     "pairs",
     "rankings",
     "ratings",
