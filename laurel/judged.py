@@ -63,14 +63,14 @@ class SelfPlayExperience:
         jobs = [Job(f"{step}.{index}", task, self.samples, None) for index, task in enumerate(tasks)]
         drawn = self.sampler.collect(jobs, policy_version=policy_version)
         phase("after_sampling", step)
-        lost = [tree.with_outcomes(_lost(tree)) for tree in drawn]
+        lost = [tree.with_outcomes(scored_nothing(tree)) for tree in drawn]
         shown = [demonstration(self.sampler.policy, job.task, f"{job.tree_id}.demonstration") for job in jobs]
         trees = [beside(tree, other) for tree, other in zip(lost, shown, strict=True)]
         metrics = {name: value for name, value in rollout_metrics(lost).items() if name != "reward"}
         return Experience(trees, self.credit(trees), [], metrics)
 
 
-def _lost(tree: Tree) -> dict[int, Outcome]:
+def scored_nothing(tree: Tree) -> dict[int, Outcome]:
     """A score of 0 for every sample that was drawn."""
     outcomes = {leaf: tree.segments[leaf].outcome for leaf in tree.leaves}
     return {

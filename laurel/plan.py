@@ -28,7 +28,7 @@ from laurel.recipe import load as load_recipe
 from laurel.rewards import GradingSettings
 from laurel.rollout import Limits
 from laurel.tasks import TaskSet
-from laurel.training import SAMPLES_PER_PROMPT, train
+from laurel.training import SAMPLES_PER_PROMPT, loaded_teacher, train
 from laurel.tree import Sampling
 
 MATRIX_SIZE = 1024
@@ -97,6 +97,8 @@ def explain(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = (
     algorithm: Algorithm = settings["algorithm"]
     policy = load(settings["policy"]) if isinstance(settings["policy"], str) else settings["policy"]
     check_fit(policy, settings)
+    if settings["teacher"] is not None:
+        settings["teacher"] = loaded_teacher(policy, settings["teacher"])
     batch = derive(policy, settings)
     account = Group(
         card(f"{algorithm.name}: {algorithm.title}", [*_story(algorithm), *_choices(algorithm)]),
@@ -203,6 +205,7 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         "evaluate_every": "before the first step and after the last",
         "tokens_per_microbatch": "chosen by device",
         "environment": "none: one answer",
+        "teacher": "none",
         "held_out": "none",
         "reward": "from the environment" if settings["environment"] is not None else "none",
     }
@@ -231,7 +234,9 @@ def _available(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[tuple[
         "accelerator": torch.cuda.is_available(),
     }
     rows = [("available" if present else "missing", name) for name, present in parts.items()]
-    if algorithm.needs_reference:
+    if algorithm.needs_teacher:
+        rows.append(("available", "reference: the teacher, which never changes"))
+    elif algorithm.needs_reference:
         rows.append(("available", "reference: the policy at the start of the run, kept unchanged"))
     return rows
 
@@ -301,7 +306,7 @@ def _memory(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mappin
         "weights": weights * size,
         **moved,
         **_critic_memory(policy, algorithm, settings["critic"], weights * size, trained * (4 + 8 + masters)),
-        "reference": trained * size if algorithm.needs_reference else 0,
+        **_reference_memory(algorithm, settings["teacher"], trained * size),
         f"activations of {microbatch:,} tokens": microbatch * per_token,
         "logits of one chunk": LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, microbatch * config.vocab_size),
         "weights prepared for decoding": DECODING_COPIES * _decoder_bytes(policy) if served else 0,
@@ -309,6 +314,13 @@ def _memory(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mappin
     }
     rows = [(_bytes(amount), name) for name, amount in parts.items() if amount]
     return [*rows, (_bytes(sum(parts.values())), "together")]
+
+
+def _reference_memory(algorithm: Algorithm, teacher: Policy | None, copy: int) -> dict[str, int]:
+    """A copy of what trains, or a teacher, which is copied whole."""
+    if teacher is not None:
+        return {"teacher": teacher.parameter_count * torch.finfo(teacher.dtype).bits // 8}
+    return {"reference": copy if algorithm.needs_reference else 0}
 
 
 def _critic_memory(

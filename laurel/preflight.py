@@ -68,7 +68,11 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             raise ConfigurationError(f"'{name}' would not be read: {why}.", hint=f"remove '{name}'.")
     _check_limits(arguments["limits"] or Limits(), arguments["environment"])
     graded = arguments["reward"] is not None or arguments["environment"] is not None
-    if not graded and isinstance(algorithm.source, Sampled) and not algorithm.source.self_play:
+    if algorithm.needs_teacher and arguments["teacher"] is None:
+        raise ConfigurationError(
+            f"'{algorithm.name}' needs a teacher.", hint="add teacher: ..., the name or directory of a policy."
+        )
+    if not graded and isinstance(algorithm.source, Sampled) and algorithm.source.needs_reward:
         raise ConfigurationError(
             f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
         )
@@ -324,6 +328,8 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     unread: dict[str, str] = {}
     if isinstance(algorithm.step, TrustRegion):
         unread["optimiser"] = f"'{algorithm.name}' finds the length of its steps itself, within algorithm.maximum_kl"
+    if not algorithm.needs_teacher:
+        unread["teacher"] = f"'{algorithm.name}' has none"
     if not algorithm.needs_critic:
         unread["critic"] = f"'{algorithm.name}' asks for no values"
     if not judged:
@@ -338,7 +344,8 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
         if not judged:
             for name in ("reward", "environment", "grading", "sampling", "limits", "max_live_rows"):
                 unread[name] = f"{why}, and there are no held_out tasks to judge it by"
-    elif algorithm.source.self_play and not judged:
-        for name in ("reward", "environment", "grading"):
-            unread[name] = f"'{algorithm.name}' holds its samples against the reference answers"
+    elif not algorithm.source.needs_reward and not judged:
+        whom = "reference answers" if algorithm.source.self_play else "teacher"
+        for name in ("reward", "grading", *(("environment",) if algorithm.source.self_play else ())):
+            unread[name] = f"'{algorithm.name}' holds its samples against the {whom}"
     return unread

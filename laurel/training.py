@@ -19,7 +19,7 @@ from laurel.learner import CriticSettings, Learner, OptimiserSettings
 from laurel.memory import enough_memory
 from laurel.metrics import merge
 from laurel.policy import Policy, Reference, critic_for, load
-from laurel.policy.fingerprint import check_frozen
+from laurel.policy.fingerprint import check_frozen, fingerprint
 from laurel.preflight import check_fit, check_parts
 from laurel.progress import ProgressView, Silent
 from laurel.rewards import Grader, GradingSettings, Reward
@@ -28,6 +28,7 @@ from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers, ph
 from laurel.score_parts import try_step_scores
 from laurel.session import Session
 from laurel.tasks import Cursor, TaskSet
+from laurel.taught import TaughtExperience, check_teacher
 from laurel.tree import Sampling
 
 SAMPLES_PER_PROMPT = 8
@@ -55,6 +56,7 @@ def train(
     limits: Limits | None = None,
     optimiser: OptimiserSettings | None = None,
     critic: CriticSettings | None = None,
+    teacher: Policy | str | Path | None = None,
     grading: GradingSettings | None = None,
     evaluate_every: int | None = None,
     evaluation_samples: int = 1,
@@ -87,6 +89,8 @@ def train(
         evaluation_sampling: the distribution for held-out tasks; None: the same as in training.
         optimiser: learning rate, clipping, schedule.
         critic: where values come from and how they are learned, for methods that ask for them (ppo, turn_ppo).
+        teacher: a policy with the same tokenizer, or the hub name or directory of one, for methods that imitate it
+            (distill).
         grading: deadlines, retries and the failure budget of the reward.
         evaluate_every: evaluate after this many steps, beside the first and the last; None: only those two.
         evaluation_samples: answers per held-out task.
@@ -109,6 +113,7 @@ def train(
     if isinstance(policy, str | Path):
         policy = arguments["policy"] = load(str(policy))
     check_fit(policy, arguments)
+    teacher = arguments["teacher"] = None if teacher is None else loaded_teacher(policy, teacher)
     check_trackers(trackers)
     configuration = describe(arguments, leave_out=("run", "resume", "trackers", "progress"))
     rates = [optimiser or OptimiserSettings()]
@@ -121,21 +126,18 @@ def train(
         budgets = limits or Limits()
         sampler = LocalSampler(policy, drawn, budgets, max_live_rows=max_live_rows, seed=seed)
         judged = LocalSampler(policy, evaluation_sampling or drawn, budgets, max_live_rows=max_live_rows, seed=seed)
-        grader = None
-        if reward is not None or environment is not None:
-            grader = stack.enter_context(Grader(reward, grading or GradingSettings()))
-        watched = None
-        if watched_reward is not None:
-            watched = stack.enter_context(Grader(watched_reward, grading or GradingSettings()))
-        reference = policy.snapshot("start") if algorithm.needs_reference else None
-        learner = _learner(policy, algorithm, optimiser, critic, reference, steps, seed, tokens_per_microbatch)
+        judging, nobody = grading or GradingSettings(), reward is None and environment is None
+        grader = None if nobody else stack.enter_context(Grader(reward, judging))
+        watched = None if watched_reward is None else stack.enter_context(Grader(watched_reward, judging))
+        reference, compared = _references(policy, algorithm, teacher)
+        learner = _learner(policy, algorithm, optimiser, critic, compared, steps, seed, tokens_per_microbatch)
         store = stack.enter_context(_store(run, configuration, resume, rates))
         tracked = stack.enter_context(open_trackers(trackers, store))
         cursor = tasks.cursor(seed)
         gather: Gather
         samples = samples_per_prompt or SAMPLES_PER_PROMPT
-        if not isinstance(algorithm.source, Sampled) or algorithm.source.self_play or grader is None:
-            gather = _ungraded(algorithm, sampler, cursor, prompts_per_step, samples, learner)
+        if not isinstance(algorithm.source, Sampled) or not algorithm.source.needs_reward or grader is None:
+            gather = _ungraded(algorithm, sampler, environment, cursor, prompts_per_step, samples, learner)
         else:
             gather = SampledExperience(
                 algorithm, learner.credit, sampler, grader, environment, cursor, prompts_per_step, samples,
@@ -188,10 +190,42 @@ def _learner(
     )
 
 
+def loaded_teacher(policy: Policy, teacher: Policy | str | Path) -> Policy:
+    """The teacher of a policy, with the fingerprint of its files where it comes from such.
+
+    Raises:
+        PolicyError: it cannot be loaded, or does not read the policy's tokens.
+    """
+    if not isinstance(teacher, Policy):
+        name = str(teacher)
+        teacher = load(name, device=policy.device)
+        teacher.frozen = fingerprint(name)
+    check_teacher(policy, teacher)
+    return teacher
+
+
+def _references(
+    policy: Policy, algorithm: Algorithm, teacher: Policy | None
+) -> tuple[Reference | None, Reference | None]:
+    """The snapshot that checkpoints keep, and whom the learner compares with: that, or a teacher, kept elsewhere."""
+    if teacher is not None:
+        return None, teacher.snapshot("teacher")
+    start = policy.snapshot("start") if algorithm.needs_reference else None
+    return start, start
+
+
 def _ungraded(
-    algorithm: Algorithm, sampler: LocalSampler, cursor: Cursor, prompts: int, samples: int, learner: Learner
+    algorithm: Algorithm,
+    sampler: LocalSampler,
+    environment: Environment | None,
+    cursor: Cursor,
+    prompts: int,
+    samples: int,
+    learner: Learner,
 ) -> Gather:
-    """Experience that no reward judges: samples against demonstrations, judged answers, or demonstrations alone."""
+    """Experience that no reward judges: samples for a teacher, or against demonstrations, or what others wrote."""
+    if isinstance(algorithm.source, Sampled) and algorithm.source.taught:
+        return TaughtExperience(sampler, environment, cursor, prompts, samples, learner.credit)
     if isinstance(algorithm.source, Sampled):
         return SelfPlayExperience(sampler, cursor, prompts, samples, learner.credit)
     if isinstance(algorithm.source, Compared):

@@ -18,6 +18,7 @@ from laurel.algorithms.algorithm import (
 from laurel.algorithms.branching import Branching
 from laurel.algorithms.constraints import KL
 from laurel.algorithms.critic_methods import ppo, turn_ppo
+from laurel.algorithms.imitation_methods import distill
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
@@ -45,6 +46,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "cispo",
     "clone",
     "dapo",
+    "distill",
     "dpo",
     "dr_grpo",
     "grpo",

@@ -8,7 +8,7 @@ from typing import ClassVar
 from laurel.algorithms.branching import Branching
 from laurel.credit import Credit, CreditRule, CriticRule
 from laurel.errors import ConfigurationError
-from laurel.objectives import Penalty, Reduction, RolloutBatch, RolloutLoss, TokenBatch, TokenLoss
+from laurel.objectives import Divergence, Penalty, Reduction, RolloutBatch, RolloutLoss, TokenBatch, TokenLoss
 
 __all__ = [
     "Algorithm",
@@ -43,6 +43,7 @@ class Sampled:
             (`laurel.rewards.step_scores`); None: a turn is one step.
         self_play: beside the samples stands the task's own `reference` answer, which counts as better than each of
             them; no reward is asked for.
+        taught: a teacher says what it would have written in place of every token; no reward is asked for.
     """
 
     discard_without_signal: bool = False
@@ -51,12 +52,18 @@ class Sampled:
     branching: Branching | None = None
     step_separator: str | None = None
     self_play: bool = False
+    taught: bool = False
 
     def __post_init__(self) -> None:
         if self.maximum_draws < 1:
             raise ConfigurationError(f"maximum_draws must be at least 1, got {self.maximum_draws}.")
         if self.step_separator == "":
             raise ConfigurationError("The separator of steps is empty.", hint=r'such as step_separator="\n".')
+
+    @property
+    def needs_reward(self) -> bool:
+        """Whether samples are worth nothing until a reward has judged them."""
+        return not (self.self_play or self.taught)
 
 
 @dataclass(frozen=True)
@@ -200,7 +207,17 @@ class Algorithm:
     @property
     def needs_divergence(self) -> bool:
         """Whether some part of the loss reads the exact divergence from the reference, summed over the vocabulary."""
-        return any(getattr(part, "needs_divergence", False) for part in self.regularisers)
+        return any(getattr(part, "needs_divergence", False) for part in (self.objective, *self.regularisers))
+
+    @property
+    def divergence(self) -> Divergence:
+        """Which divergence that is."""
+        return getattr(self.objective, "divergence", Divergence())
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the reference is a teacher, another policy than the one that learns."""
+        return getattr(self.objective, "needs_teacher", False)
 
     @property
     def needs_log_ratios(self) -> bool:

@@ -75,7 +75,7 @@ class Learner:
         algorithm: the method.
         optimiser: learning rate, clipping, schedule; None: the defaults. A method with a trust region has none.
         total_steps: updates in the whole run; the linear and cosine schedules need it.
-        reference: the snapshot that a regulariser compares with.
+        reference: the snapshot that a regulariser compares with, or that of the teacher.
         critic, critic_settings: what credit reads values from, and how it is fitted, where the algorithm asks for
             values.
         seed: fixes the order of trees where one batch is used for several optimiser steps.
@@ -421,7 +421,7 @@ class Learner:
     ) -> tuple[torch.Tensor, TokenBatch, dict[str, torch.Tensor], torch.Tensor]:
         """The part of one micro-batch in the loss, what it was made from, and diagnostics with their weights, [N]."""
         compared = self._token_reference if self.algorithm.needs_divergence else None
-        scores = self.policy.token_scores(packed, reference=compared)
+        scores = self.policy.token_scores(packed, reference=compared, form=self.algorithm.divergence)
         tokens = self._token_batch(batch, work, scores, packed)
         weights = on_device(work.weights[batch.scored], scores.log_probs)
         loss: torch.Tensor = torch.zeros_like(scores.log_probs)

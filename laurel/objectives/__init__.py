@@ -3,6 +3,7 @@
 from laurel.objectives.batch import TokenBatch, TokenLoss
 from laurel.objectives.clipped import ClippedRatio, clipped
 from laurel.objectives.control import Constraint, Control, DualAscent, Proportional
+from laurel.objectives.distillation import Distillation, Divergence
 from laurel.objectives.penalties import Budget, KLReward, Penalty
 from laurel.objectives.policy_gradient import (
     NegativeLogLikelihood,
@@ -60,6 +61,8 @@ __all__ = [
     "Control",
     "Desirability",
     "DirectPreference",
+    "Distillation",
+    "Divergence",
     "DualAscent",
     "EntropyBonus",
     "IdentityPreference",

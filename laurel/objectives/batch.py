@@ -23,7 +23,7 @@ class TokenBatch:
             several rollouts share, the first of them.
         reference_log_probs: under the named reference, or None when nothing asks for it.
         reference_divergence: KL(policy, reference) of the distribution at the token, summed over the vocabulary, in
-            nats, with gradient; None when nothing asks for it.
+            nats, with gradient, or the form of divergence that the objective asks for; None when nothing asks for it.
     """
 
     log_probs: torch.Tensor

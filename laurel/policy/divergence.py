@@ -1,10 +1,12 @@
-"""KL(policy, reference) of every row's distribution, summed over the vocabulary, without holding all rows' logits.
+"""How far every row's distribution is from another's, over the vocabulary, without holding all rows' logits.
 
 For the row r with tempered logits z_r of the policy and w_r of the reference, both restricted to the kept set K_r of
 the draw and renormalised there (so what is compared is what was drawn from; see `laurel.policy.log_probs`):
 
     p = softmax(z_r), q = softmax(w_r)       D(r) = sum over v in K_r of p_v (log p_v - log q_v)
     dD / dz_v = p_v (log p_v - log q_v - D)
+
+for the KL of the policy from the reference; `laurel.objectives.distillation` has the other forms.
 
 Forward and backward go over chunks of rows, as for log-probabilities: two chunks of logits live at once.
 """
@@ -18,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from laurel.objectives import Divergence
 from laurel.policy.log_probs import CHUNK_ELEMENTS, Chunk, Head, Rows, chunks, tempered
 
 
@@ -30,7 +33,13 @@ class Compared:
 
 
 def divergence(
-    hidden: Tensor, head: Head, other: Compared, rows: Rows, *, chunk_elements: int = CHUNK_ELEMENTS
+    hidden: Tensor,
+    head: Head,
+    other: Compared,
+    rows: Rows,
+    *,
+    form: Divergence | None = None,
+    chunk_elements: int = CHUNK_ELEMENTS,
 ) -> Tensor:
     """D of every row, [R], in nats, differentiable in `hidden` and the head.
 
@@ -38,9 +47,12 @@ def divergence(
         hidden: [R, D] final hidden states of the policy; head: its output head.
         other: the reference's view of these rows.
         rows: temperatures and kept sets.
+        form: which divergence; None: KL(policy, reference).
         chunk_elements: most logits of one of the two to hold at once.
     """
-    divergences: Tensor = _Divergence.apply(hidden, head.weight, head.bias, head, other, rows, chunk_elements)  # type: ignore[no-untyped-call]
+    divergences: Tensor = _Divergence.apply(
+        hidden, head.weight, head.bias, head, other, rows, form or Divergence(), chunk_elements
+    )  # type: ignore[no-untyped-call]
     return divergences
 
 
@@ -54,13 +66,14 @@ class _Divergence(torch.autograd.Function):
         head: Head,
         other: Compared,
         rows: Rows,
+        form: Divergence,
         chunk_elements: int,
     ) -> Tensor:
         result = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         for chunk in chunks(rows, len(weight), chunk_elements):
-            result[chunk.rows] = _divergences(hidden, head, other, rows, chunk)
+            result[chunk.rows] = _divergences(hidden, head, other, rows, form, chunk)
         ctx.save_for_backward(hidden, weight, bias, result)
-        ctx.head, ctx.other, ctx.rows, ctx.chunk_elements = head, other, rows, chunk_elements
+        ctx.head, ctx.other, ctx.rows, ctx.form, ctx.chunk_elements = head, other, rows, form, chunk_elements
         return result
 
     @staticmethod
@@ -85,17 +98,23 @@ class _Divergence(torch.autograd.Function):
             grad_weight = grad_weight.to(weight.dtype)
         if grad_bias is not None:
             grad_bias = grad_bias.to(bias.dtype)
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None, None
 
 
-def _divergences(hidden: Tensor, head: Head, other: Compared, rows: Rows, chunk: Chunk) -> Tensor:
+def _divergences(hidden: Tensor, head: Head, other: Compared, rows: Rows, form: Divergence, chunk: Chunk) -> Tensor:
     """D of one chunk; a function of its own so that its logits are gone before the next chunk's."""
+    if form.form != "reverse":
+        return form.value(*_both(hidden, head, other, rows, chunk)[:2])
     p, difference, _ = _compare(hidden, head, other, rows, chunk)
     return p.mul_(difference).sum(1)
 
 
 def _logit_gradient(ctx: Any, chunk: Chunk, upstream: Tensor, hidden: Tensor, divergences: Tensor) -> Tensor:
     """Gradient [C, V] of the raw logits of one chunk."""
+    if ctx.form.form != "reverse":
+        log_p, log_q, slope, _ = _both(hidden, ctx.head, ctx.other, ctx.rows, chunk)
+        gradient: Tensor = ctx.form.logit_gradient(log_p, log_q)
+        return gradient.mul_(upstream[chunk.rows].unsqueeze(1)).mul_(slope)
     p, difference, slope = _compare(hidden, ctx.head, ctx.other, ctx.rows, chunk)
     difference.sub_(divergences[chunk.rows].unsqueeze(1))
     return p.mul_(difference).mul_(upstream[chunk.rows].unsqueeze(1)).mul_(slope)
@@ -103,11 +122,19 @@ def _logit_gradient(ctx: Any, chunk: Chunk, upstream: Tensor, hidden: Tensor, di
 
 def _compare(hidden: Tensor, head: Head, other: Compared, rows: Rows, chunk: Chunk) -> tuple[Tensor, Tensor, Tensor]:
     """p and log p - log q of one chunk, [C, V], 0 where truncation dropped a token, and the slope of the raw logits."""
-    logits, slope, dropped = tempered(hidden, head, rows, chunk)
-    log_p = logits.sub_(torch.logsumexp(logits, 1, keepdim=True))
-    p = torch.exp(log_p)
-    theirs, _, _ = tempered(other.hidden, other.head, rows, chunk)
-    difference = log_p.sub_(theirs.sub_(torch.logsumexp(theirs, 1, keepdim=True)))
+    log_p, log_q, slope, dropped = _both(hidden, head, other, rows, chunk)
+    p = torch.exp(log_p)  # the most common form, in place: two copies fewer than `form.value`
+    difference = log_p.sub_(log_q)
     if dropped is not None:
         difference.masked_fill_(dropped, 0)
     return p, difference, slope
+
+
+def _both(
+    hidden: Tensor, head: Head, other: Compared, rows: Rows, chunk: Chunk
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """log p and log q of one chunk, [C, V], the slope of the raw logits, and what truncation dropped."""
+    logits, slope, dropped = tempered(hidden, head, rows, chunk)
+    log_p = logits.sub_(torch.logsumexp(logits, 1, keepdim=True))
+    theirs, _, _ = tempered(other.hidden, other.head, rows, chunk)
+    return log_p, theirs.sub_(torch.logsumexp(theirs, 1, keepdim=True)), slope, dropped

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from laurel.errors import PolicyError
+from laurel.objectives import Divergence
 from laurel.policy.attention import AttentionPlan, attending
 from laurel.policy.chat import Chat
 from laurel.policy.divergence import Compared, divergence
@@ -202,6 +203,7 @@ class Policy:
         *,
         entropy: bool = True,
         reference: Reference | None = None,
+        form: Divergence | None = None,
         chunk_elements: int = CHUNK_ELEMENTS,
     ) -> TokenScores:
         """Log-probability and entropy of every scored token, differentiable; see `laurel.policy.log_probs`.
@@ -210,6 +212,7 @@ class Policy:
             packed: the trees.
             entropy: whether to compute the entropy; NaN otherwise.
             reference: what to compute the divergence from, if anything; see `laurel.policy.divergence`.
+            form: which divergence; None: KL(policy, reference).
             chunk_elements: most logits to hold at once.
 
         Raises:
@@ -222,7 +225,7 @@ class Policy:
         by_token = None
         if reference is not None:
             other = reference.compared(packed)
-            by_row = divergence(hidden, self.head, other, packed.rows, chunk_elements=chunk_elements)
+            by_row = divergence(hidden, self.head, other, packed.rows, form=form, chunk_elements=chunk_elements)
             by_token = by_row.index_select(0, packed.row_of)
         return TokenScores(log_probs.index_select(0, packed.rank), row_entropy.index_select(0, packed.row_of), by_token)
 

@@ -171,8 +171,15 @@ def audit(
         behaviour: the policy that drew the samples, where it is not the current one.
 
     Raises:
-        ConfigurationError: the algorithm compares answers with each other, in place of estimating a gradient.
+        ConfigurationError: the algorithm compares answers with each other, or imitates a teacher, in place of
+            estimating a gradient.
     """
+    if algorithm.needs_teacher:
+        raise ConfigurationError(
+            f"'{algorithm.name}' imitates a teacher: its gradient estimates none of the return, so there is "
+            "nothing to compare it with.",
+            hint="it is at rest where the policy equals the teacher, and needs no audit for that.",
+        )
     if reads_rollouts(algorithm.objective):
         raise ConfigurationError(
             f"'{algorithm.name}' compares answers with each other: its gradient is not an estimate of that of the "

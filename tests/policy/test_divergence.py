@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
+from laurel.objectives import Divergence
+from laurel.objectives.distillation import FORMS
 from laurel.policy import Policy, pack, tiny
 from laurel.policy.divergence import Compared, divergence
 from laurel.policy.log_probs import Head, KeptIds, Rows
@@ -46,7 +48,17 @@ def scores(hidden: torch.Tensor, head: Head, rows: Rows, row: int) -> torch.Tens
     return torch.log_softmax(logits / rows.temperatures[row], 0)
 
 
-@settings(max_examples=40, deadline=None)
+def written_out(form: Divergence, p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+    """A divergence from log-probabilities over the kept tokens of one row, for autograd to differentiate."""
+    if form.form == "reverse":
+        return (p.exp() * (p - q)).sum()
+    if form.form == "forward":
+        return (q.exp() * (q - p)).sum()
+    m = torch.log(form.mixture * q.exp() + (1 - form.mixture) * p.exp())
+    return form.mixture * (q.exp() * (q - m)).sum() + (1 - form.mixture) * (p.exp() * (p - m)).sum()
+
+
+@settings(max_examples=60, deadline=None)
 @given(
     count=st.integers(1, 7),
     vocabulary=st.integers(2, 9),
@@ -55,6 +67,7 @@ def scores(hidden: torch.Tensor, head: Head, rows: Rows, row: int) -> torch.Tens
     scale=st.sampled_from([1.0, 0.4]),
     bias=st.booleans(),
     kept=st.booleans(),
+    form=st.sampled_from([Divergence(), Divergence("forward"), Divergence("jensen_shannon", 0.3)]),
     seed=st.integers(0, 10**6),
 )
 def test_chunks_equal_the_naive_formula(
@@ -65,6 +78,7 @@ def test_chunks_equal_the_naive_formula(
     scale: float,
     bias: bool,
     kept: bool,
+    form: Divergence,
     seed: int,
 ) -> None:
     draw = torch.Generator().manual_seed(seed)
@@ -77,9 +91,9 @@ def test_chunks_equal_the_naive_formula(
     head = Head(weight, offset, scale, softcap)
     other = Compared(normal(count, 5), Head(normal(vocabulary, 5), None, scale, softcap))
     rows = rows_of(count, (0.5 + torch.rand(count, generator=draw)).tolist(), vocabulary, seed, kept)
-    ours = divergence(hidden, head, other, rows, chunk_elements=chunk)
+    ours = divergence(hidden, head, other, rows, form=form, chunk_elements=chunk)
     pairs = [(scores(hidden, head, rows, r), scores(other.hidden, other.head, rows, r)) for r in range(count)]
-    naive = torch.stack([(p.exp() * (p - q)).sum() for p, q in pairs])
+    naive = torch.stack([written_out(form, p, q) for p, q in pairs])
     torch.testing.assert_close(ours, naive, atol=1e-12, rtol=1e-12)
     assert (ours >= -1e-15).all()
     direction = normal(count)
@@ -135,20 +149,21 @@ def test_it_is_the_expected_log_ratio_of_the_scored_distribution() -> None:
     assert any(p.grad is not None and bool(p.grad.any()) for p in made.trainable_parameters().values())
 
 
-def peak_bytes(count: int, vocabulary: int, width: int = 4) -> int:
+def peak_bytes(count: int, vocabulary: int, form: Divergence, width: int = 4) -> int:
     hidden = torch.randn(count, width, requires_grad=True)
     weight = torch.randn(vocabulary, width, requires_grad=True)
     other = Compared(torch.randn(count, width), Head(torch.randn(vocabulary, width)))
     rows = rows_of(count, [1.0] * count, vocabulary, 0, False)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        divergence(hidden, Head(weight), other, rows, chunk_elements=1 << 19).sum().backward()  # type: ignore[no-untyped-call]
+        divergence(hidden, Head(weight), other, rows, form=form, chunk_elements=1 << 19).sum().backward()  # type: ignore[no-untyped-call]
     events = profiler.profiler.kineto_results.events()
     steps = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
     return int(np.cumsum([size for _, size in sorted(steps, key=lambda step: step[0])]).max())
 
 
 @pytest.mark.parametrize(("times_tokens", "times_vocabulary"), [(8, 1), (1, 8)])
-def test_peak_memory_is_flat(times_tokens: int, times_vocabulary: int) -> None:
-    low = peak_bytes(512, 1024)
+@pytest.mark.parametrize("form", FORMS)
+def test_peak_memory_is_flat(times_tokens: int, times_vocabulary: int, form: str) -> None:
+    low = peak_bytes(512, 1024, Divergence(form))
     assert low > 2 * (4 << 19)  # the measurement sees the chunks of both policies in float32
-    assert peak_bytes(512 * times_tokens, 1024 * times_vocabulary) < 1.1 * low
+    assert peak_bytes(512 * times_tokens, 1024 * times_vocabulary, Divergence(form)) < 1.1 * low
