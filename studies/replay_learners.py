@@ -177,10 +177,11 @@ class ProximalPolicy:
 
     Args:
         rate: learning rate of policy and critic.
+        updates: optimiser steps of each per round, all on the whole round.
     """
 
-    def __init__(self, seeds: list[int], rate: float) -> None:
-        self.algorithm = laurel.ppo(decay=DECAY, epochs=UPDATES)
+    def __init__(self, seeds: list[int], rate: float, *, updates: int = UPDATES) -> None:
+        self.algorithm = laurel.ppo(decay=DECAY, epochs=updates)
         self.policy, self.critic = Networks(seeds, TOKENS), Networks(seeds, 1)
         self._policy_descent, self._critic_descent = Descent(self.policy, rate), Descent(self.critic, rate)
 

@@ -3,8 +3,8 @@
     python -m studies.replayed_values
 
 The task is in `replay_learners`: four turns, 40 states that merge, a single reward at the end; returns are exact.
-`laurel.ppo` uses a round of 32 rollouts for four steps and forgets it. Soft Q-learning keeps all rollouts and learns
-from random tokens of them, with as many steps per round, with four times as many, and so without a target network. All
+`laurel.ppo` uses a round of 32 rollouts for 4 optimiser steps, or for 16, and forgets it. Soft Q-learning keeps all
+rollouts and learns from random tokens of them, in 4 steps a round, in 16, and in 16 without a target network. All
 see the same number of rollouts, with networks of the same size (PPO has a second one, its critic); 24 seeds each.
 
 A run has collapsed if its last return is below half of its own best, or below that of the untrained policy. It fell if
@@ -49,7 +49,8 @@ RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SHOWN = range(0, ROUNDS + 1, 5)
 LEARNED = 0.5
 METHODS: dict[str, Callable[[list[int], float], Learner]] = {
-    "PPO, 4 steps a round": ProximalPolicy,
+    "PPO, 4 steps": ProximalPolicy,
+    "PPO, 16 steps": lambda seeds, rate: ProximalPolicy(seeds, rate, updates=16),
     "replayed values, 4 steps": ReplayedValues,
     "replayed values, 16 steps": lambda seeds, rate: ReplayedValues(seeds, rate, updates=16),
     "replayed values, 16 steps, no target network": lambda seeds, rate: ReplayedValues(
@@ -78,7 +79,7 @@ class Measured:
         collapsed, fell: shares of the seeds, with the ends of their Wilson intervals.
         reached: share of the seeds whose last return is at least 0.9.
         final: quartiles of the last return.
-        mean_return: median over seeds of the mean return of all rounds: what the best rate is chosen by.
+        mean_return: over all rounds and seeds, so that runs which collapsed count: what the best rate is chosen by.
         low, median, high: quartiles of the return after the rounds in `SHOWN`.
     """
 
@@ -102,8 +103,8 @@ class Measured:
             wilson(sum(map(fell, returns)), len(returns)),
             float((returns[:, -1] >= 0.9).mean()),
             (low[-1], median[-1], high[-1]),
-            float(np.median(returns.mean(1))),
-            *([curve[round_] for round_ in SHOWN if round_ < len(curve)] for curve in (low, median, high)),
+            float(returns.mean()),
+            *([round(curve[place], 4) for place in SHOWN if place < len(curve)] for curve in (low, median, high)),
         )
 
 

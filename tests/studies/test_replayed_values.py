@@ -159,7 +159,7 @@ def test_the_judge_follows_slowly_or_is_the_network_itself() -> None:
     round_ = drawn(slow.chances(), [0], 0)
     slow.learn(round_, 0)
     assert none.judge is none.values
-    moved, followed = slow.values.weights[1].abs().max(), slow.judge.weights[1].abs().max()
+    moved, followed = slow.values.weights[1].detach().abs().max(), slow.judge.weights[1].detach().abs().max()
     assert 0 < float(followed) < float(moved) / 2
 
 
