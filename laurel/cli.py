@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from laurel.errors import LaurelError
+from laurel.errors import ConfigurationError, LaurelError
 
 app = typer.Typer(
     name="laurel",
@@ -246,6 +246,11 @@ def audit(
     from laurel.theory import audit as measure
 
     algorithm = component("algorithm", METHODS, {**assignments(settings or ()), "name": method})
+    if algorithm.regularisers or algorithm.penalties:
+        raise ConfigurationError(
+            "'kl', 'entropy' and 'constraint' would not be read: an audit compares with the return's gradient alone.",
+            hint="leave them out.",
+        )
     found = measure(algorithm, samples=samples)
     console.print(str(found), highlight=False, markup=False, soft_wrap=True)
 

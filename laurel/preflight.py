@@ -9,7 +9,7 @@ from typing import Any
 
 from laurel.algorithms import Algorithm, Branching, Compared, Demonstrated, Sampled, TrustRegion
 from laurel.configuration import describe
-from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised
+from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised, StepStandardised
 from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.judged import judged
@@ -77,7 +77,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
         )
     alone = not (isinstance(algorithm.source, Sampled) and algorithm.source.self_play)
-    if arguments["samples_per_prompt"] == 1 and alone and isinstance(algorithm.credit, COMPARE_SIBLINGS):
+    if arguments["samples_per_prompt"] == 1 and alone and _compares_siblings(algorithm.credit):
         raise ConfigurationError(
             f"'{algorithm.name}' compares the samples of a prompt, so samples_per_prompt=1 teaches it nothing.",
             hint="take at least 2 (8 is usual), or a method without this comparison, such as reinforce.",
@@ -101,6 +101,10 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         if not graded:
             raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
         check_splits(arguments["tasks"], arguments["held_out"], arguments["environment"])
+
+
+def _compares_siblings(credit: object) -> bool:
+    return isinstance(credit, COMPARE_SIBLINGS) or (isinstance(credit, StepStandardised) and credit.within_group)
 
 
 def _check_limits(limits: Limits, environment: Environment | None) -> None:

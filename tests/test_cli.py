@@ -400,6 +400,8 @@ def test_audit_prints_bias_and_variance() -> None:
     assert tilted.status == 0 and "G=3" in tilted.out
     assert "did you mean 'ddof'" in laurel("audit", "grpo", "dof=1").err
     assert "write key=value" in laurel("audit", "grpo", "ddof").err
+    for unread in ("kl=0.1", "entropy=0.1", "constraint={part: answer_tokens, at_most: 1, rate: 0.1}"):
+        assert "would not be read" in laurel("audit", "rloo", unread).err
 
 
 def test_check_takes_the_form_of_a_right_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,10 @@ def test_a_directory_is_a_policy(tmp_path: Path) -> None:
         ({"environment": laurel.environments.SingleTurn}, r"is a class(.|\n)*make one: SingleTurn\(\)"),
         ({"steps": 2.0}, "steps must be a whole number from 1, got 2.0"),
         ({"samples_per_prompt": 1}, "samples_per_prompt=1 teaches it nothing"),
+        (
+            {"samples_per_prompt": 1, "algorithm": laurel.reinforce_plus_plus(group_baseline=True)},
+            "samples_per_prompt=1 teaches it nothing",
+        ),
         ({"samples_per_prompt": 1, "algorithm": laurel.rloo()}, "'rloo' compares the samples"),
         ({"evaluate_every": 2}, "'evaluate_every' would not be read: without held_out tasks"),
         ({"algorithm": laurel.clone()}, "'samples_per_prompt' would not be read: 'clone' learns from demonstrations"),

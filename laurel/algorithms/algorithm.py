@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from laurel.algorithms.branching import Branching
-from laurel.credit import Credit, CreditRule, CriticRule
+from laurel.credit import Credit, CreditRule, CriticRule, Standardised, StepStandardised
 from laurel.errors import ConfigurationError
 from laurel.objectives import Divergence, Penalty, Reduction, RolloutBatch, RolloutLoss, TokenBatch, TokenLoss
 
@@ -197,6 +197,17 @@ class Algorithm:
                 "policy that drew it has moved, and this objective does not correct for that.",
                 hint="set epochs and minibatches to 1, or choose an objective with a ratio (grpo, dapo).",
             )
+        if self._rescales and any(getattr(part, "needs_divergence", False) for part in self.penalties):
+            raise ConfigurationError(
+                f"{self.name}: advantages are divided by a deviation, and with them the half of an exact KL that is in "
+                "the reward, but not its other half, which is in the loss.",
+                hint="use the KL estimator 'k1' in the reward, or place the KL in the loss.",
+            )
+
+    @property
+    def _rescales(self) -> bool:
+        """Whether the advantages have lost the units of the reward."""
+        return isinstance(self.credit, Standardised | StepStandardised) or getattr(self.credit, "standardise", False)
 
     @property
     def needs_reference(self) -> bool:

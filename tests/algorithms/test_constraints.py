@@ -1,8 +1,23 @@
 """The settings that hold a method: where they end up, what the equation says of them, and what is refused by name."""
 
+from functools import partial
+
 import pytest
 
-from laurel.algorithms import KL, METHODS, dapo, grpo, ppo, reinforce, reinforce_plus_plus, remax, rloo, turn_ppo
+from laurel.algorithms import (
+    KL,
+    METHODS,
+    cispo,
+    dapo,
+    grpo,
+    gspo,
+    ppo,
+    reinforce,
+    reinforce_plus_plus,
+    remax,
+    rloo,
+    turn_ppo,
+)
 from laurel.algorithms.constraints import held
 from laurel.errors import ConfigurationError
 from laurel.objectives import Budget, DualAscent, EntropyBonus, KLPenalty, KLReward, Proportional
@@ -112,3 +127,12 @@ def test_a_recipe_gives_the_same_settings_as_data():
 def test_a_recipe_that_is_wrong_is_refused_by_key(settings, message):
     with pytest.raises(ConfigurationError, match=message):
         arguments("algorithm 'grpo'", grpo, settings)
+
+
+@pytest.mark.parametrize("method", [grpo, gspo, cispo, reinforce_plus_plus, partial(ppo, standardise=True)])
+def test_an_exact_kl_in_the_reward_is_not_torn_apart(method):
+    """Divided by a deviation, the half in the reward would no longer fit the half in the loss."""
+    with pytest.raises(ConfigurationError, match="divided by a deviation"):
+        method(kl=KL(0.1, place="reward", estimator="exact"))
+    assert method(kl=KL(0.1, place="reward", estimator="k1")).penalties == (KLReward(0.1),)
+    assert method(kl=KL(0.1, place="loss", estimator="exact")).regularisers == (KLPenalty(0.1, "exact"),)
