@@ -2,10 +2,12 @@
 
 from laurel.policy.attention import AttentionPlan, LayerCall
 from laurel.policy.critic import Critic, critic_for
+from laurel.policy.learned_reward import LearnedReward
 from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
 from laurel.policy.packed import Packed, TreeLayout, pack
 from laurel.policy.policy import Policy, Reference, TokenScores
+from laurel.policy.reward_files import export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
 from laurel.policy.tiny import tiny
 from laurel.policy.tree_attention import TreeAttention
@@ -14,6 +16,7 @@ __all__ = [
     "AttentionPlan",
     "Critic",
     "LayerCall",
+    "LearnedReward",
     "LoraSettings",
     "Packed",
     "Policy",
@@ -24,7 +27,9 @@ __all__ = [
     "TreeLayout",
     "answer_ends",
     "critic_for",
+    "export_reward_model",
     "load",
+    "load_reward_model",
     "pack",
     "reward_model_for",
     "tiny",

@@ -16,6 +16,7 @@ from laurel.rewards.pool import Pool, Result
 from laurel.rewards.reward import (
     Reward,
     Subject,
+    as_result,
     evaluate,
     name_of,
     needs_rollout,
@@ -88,8 +89,9 @@ class Grader:
         with Grader(numeric_answer()) as grader:
             trees, metrics = grader.grade(trees, {task.id: task for task in tasks})
 
-    Rewards marked `in_process` run here; all others in processes that are killed at their deadline. The result depends
-    on no timing, except for whether a deadline was met.
+    Rewards marked `in_process` run here; all others in processes that are killed at their deadline. One that has a
+    method `score_rollouts` is given all (task, rollout) of a step at once, and returns a result for each. The result
+    depends on no timing, except for whether a deadline was met.
 
     Args:
         reward: a function of (task, text) or (task, rollout); None: the environment pays.
@@ -209,6 +211,9 @@ class Grader:
         if self._pool is not None:
             lines = [request(job.task, subject) for job, subject in zip(jobs, subjects, strict=True)]
             retries = self._pool.run(lines, final)
+        elif (together := getattr(self.reward, "score_rollouts", None)) is not None:
+            for index, result in enumerate(together([(job.task, job.rollout) for job in jobs])):
+                final(index, as_result(result))
         else:
             for index, (job, subject) in enumerate(zip(jobs, subjects, strict=True)):
                 final(index, run_here(evaluate(self.reward, job.task, subject)))
