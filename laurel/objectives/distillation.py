@@ -48,42 +48,46 @@ class Divergence:
                 hint="at the ends the divergence is 0 whatever the learner does; take 'forward' or 'reverse' there.",
             )
 
-    def value(self, log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
-        """[R, V] learner's and teacher's log-probabilities to [R]; a token that is minus infinity in both is left out.
+    def value(self, log_p: torch.Tensor, log_q: torch.Tensor, left_out: torch.Tensor | None = None) -> torch.Tensor:
+        """[R, V] learner's and teacher's log-probabilities to [R]. Special case: exactly 0 where they are equal.
 
-        Special case: 0 where they are equal, exactly.
+        Args:
+            log_p, log_q: [R, V]; not for automatic differentiation, which `logit_gradient` stands in for.
+            left_out: [R, V] tokens that are minus infinity in both, or None.
         """
-        p, q, log_p, log_q = _finite(log_p, log_q)
         if self.form == "reverse":
-            return (p * (log_p - log_q)).sum(-1)
+            return _expected(log_p, log_p - log_q, left_out)
         if self.form == "forward":
-            return (q * (log_q - log_p)).sum(-1)
+            return _expected(log_q, log_q - log_p, left_out)
         log_m = self._mixed(log_p, log_q)
-        return (self.mixture * q * (log_q - log_m) + (1 - self.mixture) * p * (log_p - log_m)).sum(-1)
+        taught = _expected(log_q, log_q - log_m, left_out).mul_(self.mixture)
+        return taught + _expected(log_p, log_p - log_m, left_out).mul_(1 - self.mixture)
 
-    def logit_gradient(self, log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    def logit_gradient(
+        self, log_p: torch.Tensor, log_q: torch.Tensor, left_out: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The derivative of `value` by the logits that `log_p` is the log-softmax of, [R, V]."""
-        p, q, log_p, log_q = _finite(log_p, log_q)
         if self.form == "forward":
-            return p - q
-        other = log_q if self.form == "reverse" else self._mixed(log_p, log_q)
-        difference = log_p - other
-        gradient = p * (difference - (p * difference).sum(-1, keepdim=True))
-        return gradient if self.form == "reverse" else (1 - self.mixture) * gradient
+            return log_p.exp().sub_(log_q.exp())
+        difference = log_p - (log_q if self.form == "reverse" else self._mixed(log_p, log_q))
+        if left_out is not None:
+            difference.masked_fill_(left_out, 0)
+        p = log_p.exp()
+        gradient = difference.sub_((p * difference).sum(-1, keepdim=True)).mul_(p)
+        return gradient if self.form == "reverse" else gradient.mul_(1 - self.mixture)
 
     def _mixed(self, log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
-        """log m, the mixture's log-probabilities."""
-        # Adding the same number to equal arguments keeps the value at equal distributions exactly 0.
+        """log m, the mixture's log-probabilities; NaN where both are minus infinity."""
         higher = torch.maximum(log_p, log_q)
-        return higher + torch.log(
-            self.mixture * torch.exp(log_q - higher) + (1 - self.mixture) * torch.exp(log_p - higher)
-        )
+        mixed = torch.exp(log_p - higher).lerp_(torch.exp(log_q - higher), self.mixture)
+        return mixed.log_().add_(higher)
 
 
-def _finite(log_p: torch.Tensor, log_q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """p, q and their logarithms, with 0 for the logarithm of what was left out: there p and q are 0 too."""
-    left_out = torch.isneginf(log_p) & torch.isneginf(log_q)
-    return log_p.exp(), log_q.exp(), log_p.masked_fill(left_out, 0), log_q.masked_fill(left_out, 0)
+def _expected(log_weights: torch.Tensor, difference: torch.Tensor, left_out: torch.Tensor | None) -> torch.Tensor:
+    """sum_v exp(log_weights_v) difference_v over what was not left out, [R]; `difference` is used up."""
+    if left_out is not None:
+        difference.masked_fill_(left_out, 0)
+    return difference.mul_(log_weights.exp()).sum(-1)
 
 
 @dataclass(frozen=True)

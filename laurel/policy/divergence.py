@@ -104,7 +104,8 @@ class _Divergence(torch.autograd.Function):
 def _divergences(hidden: Tensor, head: Head, other: Compared, rows: Rows, form: Divergence, chunk: Chunk) -> Tensor:
     """D of one chunk; a function of its own so that its logits are gone before the next chunk's."""
     if form.form != "reverse":
-        return form.value(*_both(hidden, head, other, rows, chunk)[:2])
+        log_p, log_q, _, dropped = _both(hidden, head, other, rows, chunk)
+        return form.value(log_p, log_q, dropped)
     p, difference, _ = _compare(hidden, head, other, rows, chunk)
     return p.mul_(difference).sum(1)
 
@@ -112,8 +113,8 @@ def _divergences(hidden: Tensor, head: Head, other: Compared, rows: Rows, form: 
 def _logit_gradient(ctx: Any, chunk: Chunk, upstream: Tensor, hidden: Tensor, divergences: Tensor) -> Tensor:
     """Gradient [C, V] of the raw logits of one chunk."""
     if ctx.form.form != "reverse":
-        log_p, log_q, slope, _ = _both(hidden, ctx.head, ctx.other, ctx.rows, chunk)
-        gradient: Tensor = ctx.form.logit_gradient(log_p, log_q)
+        log_p, log_q, slope, dropped = _both(hidden, ctx.head, ctx.other, ctx.rows, chunk)
+        gradient: Tensor = ctx.form.logit_gradient(log_p, log_q, dropped)
         return gradient.mul_(upstream[chunk.rows].unsqueeze(1)).mul_(slope)
     p, difference, slope = _compare(hidden, ctx.head, ctx.other, ctx.rows, chunk)
     difference.sub_(divergences[chunk.rows].unsqueeze(1))

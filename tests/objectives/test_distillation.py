@@ -58,10 +58,11 @@ def test_none_is_negative_and_the_middle_is_bounded(
         assert float(mirrored) == pytest.approx(value, abs=1e-12)
 
 
+@pytest.mark.parametrize("mixture", [0.1, 0.3, 0.5, 0.77])
 @pytest.mark.parametrize("form", FORMS)
-def test_equal_distributions_are_at_distance_zero_exactly(form: str) -> None:
+def test_equal_distributions_are_at_distance_zero_exactly(form: str, mixture: float) -> None:
     logits = torch.log_softmax(torch.randn(5, 7, generator=torch.Generator().manual_seed(0)), -1)
-    divergence = Divergence(form)
+    divergence = Divergence(form, mixture)
     assert torch.equal(divergence.value(logits, logits), torch.zeros(5))
     assert torch.equal(divergence.logit_gradient(logits, logits), torch.zeros(5, 7))
 
@@ -87,12 +88,13 @@ def test_the_gradient_is_that_of_finite_differences_and_leaves_out_what_both_lef
     draw = torch.Generator().manual_seed(3)
     ours, theirs = (torch.randn(4, 6, generator=draw, dtype=torch.float64) for _ in range(2))
     ours[1, 2:4] = theirs[1, 2:4] = -torch.inf
+    left_out = torch.isneginf(ours)
     divergence = Divergence(form, 0.3)
 
     def value(logits: torch.Tensor) -> torch.Tensor:
-        return divergence.value(torch.log_softmax(logits, -1), torch.log_softmax(theirs, -1))
+        return divergence.value(torch.log_softmax(logits, -1), torch.log_softmax(theirs, -1), left_out)
 
-    found = divergence.logit_gradient(torch.log_softmax(ours, -1), torch.log_softmax(theirs, -1))
+    found = divergence.logit_gradient(torch.log_softmax(ours, -1), torch.log_softmax(theirs, -1), left_out)
     step = 1e-6
     for token in range(6):
         nudge = torch.zeros(6, dtype=torch.float64)
