@@ -19,7 +19,7 @@ from laurel.rewards import check_reward
 from laurel.rollout import Answering, Limits
 from laurel.rollout.answering import Call, Unanswered
 from laurel.tasks import Task, TaskSet
-from laurel.training import train
+from laurel.training import loaded_teacher, train
 
 EPISODES = 8
 """Episodes that are tried of each set of tasks."""
@@ -73,6 +73,7 @@ def check(
     - The prompts are encoded under the policy's own chat template, and leave room for an answer.
     - Episodes of a few tasks are started and answered once, where an environment plays.
     - Every gold answer scores full marks under the reward, and no wrong one does.
+    - A teacher reads the policy's tokens as the policy means them.
     - No prompt is both trained on and held out.
 
     Args:
@@ -104,6 +105,8 @@ def check(
             findings.append(_reward(name, tasks, settings, gold))
     if loaded is not None and settings["environment"] is None:
         findings.append(_prompts(loaded, settings))
+    if loaded is not None and settings["teacher"] is not None:
+        findings.append(_teacher(loaded, settings["teacher"]))
     if len(sets) > 1:
         findings.append(Finding("held_out", "no prompt is in both tasks and held_out"))
     return Checked(tuple(findings))
@@ -121,6 +124,14 @@ def _policy(value: Any) -> tuple[Policy | None, list[Finding]]:
         return None, [Finding("policy", f"{error.message}\n{error.hint}\nso no prompt was encoded", sound)]
     assert isinstance(policy, Policy)
     return policy, []
+
+
+def _teacher(policy: Policy, teacher: Policy | str | Path) -> Finding:
+    try:
+        name = loaded_teacher(policy, teacher).name
+    except PolicyError as error:
+        return Finding("teacher", f"{error.message}\n{error.hint}", False)
+    return Finding("teacher", f"{name} reads the policy's tokens as the policy means them")
 
 
 def _prompts(policy: Policy, settings: Mapping[str, Any]) -> Finding:

@@ -119,6 +119,9 @@ def test_a_teacher_must_read_the_policys_tokens(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="logits"):
         check_teacher(tiny(), larger)
     assert not (tmp_path / "run").exists()
+    parts = {"policy": tiny(), "tasks": TASKS, "algorithm": laurel.distill(), "teacher": tiny(alphabet="0123456789>a")}
+    checked = laurel.check(parts)
+    assert not checked.passed and "teacher: WRONG: The teacher" in str(checked)
 
 
 def test_a_teacher_stands_where_it_is_asked_for_and_nowhere_else(tmp_path: Path, teacher: Path) -> None:
@@ -159,5 +162,7 @@ run: {tmp_path / "run"}
     )
     account = " ".join(str(laurel.explain(recipe)).split())
     assert "the teacher, which never changes" in account and "KiB teacher" in account
+    checked = laurel.check(recipe)
+    assert checked.passed and "teacher: ok" in str(checked)
     run = laurel.train(**load_recipe(recipe))
     assert len(list(run.metric("distillation/divergence"))) == 2
