@@ -7,6 +7,7 @@ from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
 from laurel.policy.packed import Packed, TreeLayout, pack
 from laurel.policy.policy import Policy, Reference, TokenScores
+from laurel.policy.reward_ensemble import RewardEnsemble, disagreement, mean_rewards, pessimistic
 from laurel.policy.reward_files import export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
 from laurel.policy.tiny import tiny
@@ -21,16 +22,20 @@ __all__ = [
     "Packed",
     "Policy",
     "Reference",
+    "RewardEnsemble",
     "RewardModel",
     "TokenScores",
     "TreeAttention",
     "TreeLayout",
     "answer_ends",
     "critic_for",
+    "disagreement",
     "export_reward_model",
     "load",
     "load_reward_model",
+    "mean_rewards",
     "pack",
+    "pessimistic",
     "reward_model_for",
     "tiny",
 ]
