@@ -206,3 +206,25 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
     with pytest.raises(LearnerError, match="not finite, among the tasks p>"):
         made.update(pairs(policy())[:1])
     assert all(torch.equal(made.model.tensors()[name], tensor) for name, tensor in before.items())
+
+
+def test_held_out_answers_are_judged_as_a_noisy_teacher_would() -> None:
+    """r(y) = 1.5 per "a" more than "b"; the teacher draws each label, so that no model can be right every time."""
+    reader = tiny(alphabet="abpq>", hidden_size=32, layers=1, heads=2, context_length=16, seed=0)
+    draw = np.random.default_rng(0)
+    answers = ["".join(letters) for letters in itertools.product("ab", repeat=4)]
+    trees, ceiling = [], []
+    for _ in range(900):
+        first, second = draw.choice(answers, 2, replace=False)
+        lead = 1.5 * (first.count("a") - second.count("a"))
+        wins = float(draw.random() < 1 / (1 + np.exp(-lead)))
+        trees.append(judged(reader, "p>", (first, second), (wins, 1 - wins), Kind.PAIR))
+        ceiling.append(1 / (1 + np.exp(-abs(lead))))
+    settings = OptimiserSettings(learning_rate=5e-3, schedule="linear")
+    made = RewardLearner(reward_model_for(reader), BradleyTerry(), settings, total_steps=60)
+    for step in range(60):
+        made.update([trees[index % 600] for index in range(100 * step, 100 * step + 100)])
+    report = made.judge(trees[600:])
+    assert report.accuracy.count == 300
+    assert report.accuracy.mean == pytest.approx(np.mean(ceiling[600:]), abs=0.06)
+    assert report.calibration.error < 0.08
