@@ -82,6 +82,12 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"'{algorithm.name}' compares the samples of a prompt, so samples_per_prompt=1 teaches it nothing.",
             hint="take at least 2 (8 is usual), or a method without this comparison, such as reinforce.",
         )
+    if algorithm.step.minibatches > arguments["prompts_per_step"]:
+        raise ConfigurationError(
+            f"{algorithm.step.minibatches} minibatches of {arguments['prompts_per_step']} prompts per step leave some "
+            "without a prompt.",
+            hint="a prompt stays whole: lower algorithm.minibatches, or raise prompts_per_step.",
+        )
     if isinstance(algorithm.source, Compared) and algorithm.source.mismatched and arguments["prompts_per_step"] < 2:
         raise ConfigurationError(
             f"'{algorithm.name}' joins each prompt with an answer to another one of the step, and there is none.",

@@ -117,6 +117,7 @@ def test_a_directory_is_a_policy(tmp_path: Path) -> None:
             "samples_per_prompt=1 teaches it nothing",
         ),
         ({"samples_per_prompt": 1, "algorithm": laurel.rloo()}, "'rloo' compares the samples"),
+        ({"prompts_per_step": 2, "algorithm": laurel.grpo(minibatches=3)}, "3 minibatches of 2 prompts per step"),
         ({"evaluate_every": 2}, "'evaluate_every' would not be read: without held_out tasks"),
         ({"algorithm": laurel.clone()}, "'samples_per_prompt' would not be read: 'clone' learns from demonstrations"),
         ({"trackers": ["nobody"]}, "unknown key 'nobody'"),
