@@ -11,13 +11,15 @@ import torch
 
 import laurel
 from laurel.algorithms import Demonstrated, Sampled
+from laurel.environments import Conversation, Dialogue
 from laurel.errors import ConfigurationError, PolicyError
 from laurel.objectives import Distillation, Divergence
 from laurel.policy import Policy
 from laurel.recipe import load as load_recipe
 from laurel.runs import Run
+from laurel.tasks import Task
 from laurel.taught import check_teacher
-from laurel.tree import Score
+from laurel.tree import Score, Source
 
 ROWS = [{"question": f"{number:02d}>", "answer": str(number % 10)} for number in range(30)]
 TASKS = laurel.tasks.from_iterable(ROWS)
@@ -107,6 +109,27 @@ def test_a_run_goes_on_with_its_teacher_and_with_no_other(tmp_path: Path, teache
     with pytest.raises(ConfigurationError, match="teacher"):
         distil(tmp_path / "cut", teacher, steps=5, resume=True)
     laurel.policy.load(tmp_path / "other").export(teacher)
+
+
+class Echo(Conversation):
+    """Two turns: what the policy wrote first is said back to it."""
+
+    def converse(self, task: Task, rollout_id: str) -> Dialogue:
+        text = yield task.prompt
+        yield f"{text[:1] or '0'}>"
+        return 0.0
+
+
+def test_every_turn_of_an_episode_is_taught_and_what_the_environment_says_is_not(tmp_path: Path) -> None:
+    run = distil(
+        tmp_path, tiny(context_length=12, seed=3), policy=tiny(context_length=12), environment=Echo(), steps=2,
+        limits=laurel.Limits(max_new_tokens=2, max_turns=2),
+    )  # fmt: skip
+    answered = 0
+    for tree, credit in zip(run.trees(1), run.credits(1), strict=True):
+        answered += sum(segment.source is Source.ENVIRONMENT for segment in tree.segments)
+        assert np.array_equal(credit.mask, tree.flat.policy) and (credit.advantages[credit.mask] == 1).all()
+    assert answered > 0
 
 
 def test_a_teacher_must_read_the_policys_tokens(tmp_path: Path) -> None:
