@@ -9,37 +9,28 @@ tokens), which learns with the head; or the policy's own, which the critic only 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 
-import torch
 from torch import Tensor
-from torch.nn import Parameter
 
-from laurel.errors import ConfigurationError, PolicyError
+from laurel.errors import ConfigurationError
 from laurel.policy.load import load
 from laurel.policy.packed import Packed
 from laurel.policy.policy import Policy
-from laurel.policy.tree_attention import TreeAttention
+from laurel.policy.scalar_head import ScalarHead
 
 KINDS = ("own", "shared")
 _HEAD = "value_head."
 
 
-class Critic:
-    """Values of states. Built by `critic_for`.
+class Critic(ScalarHead):
+    """Values of states. Built by `critic_for`."""
 
-    Attributes:
-        trunk: what hidden states are read from.
-        learns_trunk: whether the trunk is the critic's own and learns with the head.
-    """
+    role = "critic"
 
     def __init__(self, trunk: Policy, *, learns_trunk: bool) -> None:
-        self.trunk = trunk
-        self.learns_trunk = learns_trunk
-        width = trunk.model.get_output_embeddings().weight.shape[1]
-        precise = torch.promote_types(trunk.dtype, torch.float32)
-        self._weight = Parameter(torch.zeros(width, dtype=precise, device=trunk.device))
-        self._bias = Parameter(torch.zeros((), dtype=precise, device=trunk.device))
+        super().__init__(trunk, learns_trunk=learns_trunk)
+        self._weight, self._bias = self.zeros(self.width), self.zeros()
+        self.read_by = {f"{_HEAD}weight": self._weight, f"{_HEAD}bias": self._bias}
 
     def values(self, packed: Packed, rows: Tensor | None = None) -> Tensor:
         """The value after each token of a packed row, [T], or after the tokens at `rows` [R] alone; differentiable.
@@ -47,43 +38,7 @@ class Critic:
         Raises:
             PolicyError: when a path is longer than the context of the trunk.
         """
-        if packed.layout.longest_path > self.trunk.context_length:
-            raise PolicyError(
-                f"A path of {packed.layout.longest_path} tokens exceeds the critic's context of "
-                f"{self.trunk.context_length}.",
-                hint="sample with a smaller budget, or give the critic a model with a longer context.",
-            )
-        with torch.set_grad_enabled(self.learns_trunk and torch.is_grad_enabled()):
-            hidden = self.trunk.hidden_states(packed.tokens, packed.positions, TreeAttention.of(packed), rows)
-        return hidden.to(self._weight.dtype) @ self._weight + self._bias
-
-    def trainable_parameters(self) -> dict[str, Parameter]:
-        """Name to parameter, sorted by name; without the language-model head, which values do not pass through."""
-        own = {f"{_HEAD}bias": self._bias, f"{_HEAD}weight": self._weight}
-        if self.learns_trunk:
-            head = set(map(id, self.trunk.model.get_output_embeddings().parameters()))
-            head -= set(map(id, self.trunk.model.get_input_embeddings().parameters()))
-            trained = self.trunk.trainable_parameters()
-            own |= {name: parameter for name, parameter in trained.items() if id(parameter) not in head}
-        return dict(sorted(own.items()))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What trains, by name, for checkpoints: views of the live weights."""
-        return {name: parameter.detach() for name, parameter in self.trainable_parameters().items()}
-
-    @torch.no_grad()
-    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what `tensors` gave.
-
-        Raises:
-            PolicyError: when names or shapes are others; nothing is changed then.
-        """
-        own = self.tensors()
-        shapes = {name: tensor.shape for name, tensor in own.items()}
-        if shapes != {name: tensor.shape for name, tensor in tensors.items()}:
-            raise PolicyError("The saved critic does not fit this one.", hint="resume with the critic of the run.")
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+        return self.hidden_states(packed, rows).to(self._weight.dtype) @ self._weight + self._bias
 
 
 def critic_for(policy: Policy, *, kind: str = "own", model: str | None = None) -> Critic:

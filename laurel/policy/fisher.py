@@ -146,6 +146,8 @@ def check_tangents(policy: Policy) -> None:
     direction = {name: _noise(parameter, noise) for name, parameter in parameters.items()}
     try:
         moved = hidden_tangents(policy, packed, direction).double()
+    except torch.OutOfMemoryError:
+        raise
     except (NotImplementedError, RuntimeError) as error:
         raise ConfigurationError(
             f"{policy.name}: an operation of {type(policy.model).__name__} has no forward-mode derivative, which a "
