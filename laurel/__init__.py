@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 # torch reads this at its first large allocation: tensors of 2 MB and more lie in huge pages then (Linux). A training
-# step on the CPU frees and allocates hundreds of megabytes, and clearing them page by page is a tenth of its time.
+# step on the CPU frees and allocates hundreds of megabytes, and clearing them page by page costs time.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _MODULES = (

@@ -1,8 +1,8 @@
 """Keep the memory that one part of a training step frees for the next one.
 
 A step on the CPU allocates and frees the same hundreds of megabytes again and again. glibc gives what is free at the
-end of its heap back to the system, which clears every page anew when the next part asks: some per cent of the whole
-step. Told not to, the process stays at the peak that it reaches in any case.
+end of its heap back to the system, which clears every page anew when the next part asks. Told not to,
+the process stays at the peak that it reaches in any case.
 """
 
 from __future__ import annotations

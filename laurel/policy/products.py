@@ -1,7 +1,7 @@
 """Matrix products on the CPU by the faster of the two libraries that torch carries.
 
 torch multiplies float32 matrices with MKL, which has no AVX-512 kernels for processors of other makers than its own;
-oneDNN, which torch uses for convolutions, has them and is up to 2.3 times faster there (and no slower elsewhere). So
+oneDNN, which torch uses for convolutions, has them and is about twice as fast there (`benchmarks/products.py`). So
 large float32 products on a processor with AVX-512 go to oneDNN, and all others to `torch.mm`. Which one is used
 depends on the processor, the dtype and the shapes alone, so that the same run gives the same bits again. Both compute
 in full float32 unless the user has asked torch for less.
