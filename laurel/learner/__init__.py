@@ -2,7 +2,7 @@
 
 from laurel.learner.learner import Learner, UpdateReport
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
-from laurel.learner.reward_models import RewardLearner, RewardReport
+from laurel.learner.reward_models import RewardLearner, RewardReport, reported
 from laurel.learner.schedule import Schedule, schedule_factor
 from laurel.learner.values import CriticLearner, CriticSettings, explained_variance, value_loss
 
@@ -17,6 +17,7 @@ __all__ = [
     "Schedule",
     "UpdateReport",
     "explained_variance",
+    "reported",
     "schedule_factor",
     "value_loss",
 ]

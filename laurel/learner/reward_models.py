@@ -17,7 +17,7 @@ from laurel.metrics import Metric
 from laurel.objectives.reward_models import RewardBatch, RewardObjective
 from laurel.policy import RewardModel, answer_ends
 from laurel.preferences import Calibration, calibration
-from laurel.tree import Score, Tree
+from laurel.tree import FloatArray, Score, Tree
 
 _WEIGHTS, _MOMENTS, _OWN = "weights.", "optimiser.", "objective"
 _NAMES_IN_ERRORS = 8
@@ -31,11 +31,13 @@ class RewardReport:
         loss: per prompt.
         accuracy: the share of judgements that it held most likely.
         calibration: its confidence against that, in bins.
+        by_prompt: that share for each prompt.
     """
 
     loss: Metric
     accuracy: Metric
     calibration: Calibration
+    by_prompt: tuple[float, ...]
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -127,19 +129,17 @@ class RewardLearner:
         Raises:
             LearnerError: if a score is none that the objective can read, or no prompt says anything.
         """
-        taught = self._taught(trees)
-        if not taught:
-            raise LearnerError("There is no judgement to compare with.", hint="hold out answers whose scores differ.")
-        losses: list[float] = []
-        confidence: list[float] = []
-        correct: list[float] = []
-        for micro in _microbatches(taught, self._together):
-            batch = self._rewards(micro)
-            losses += self.objective.losses(batch, self.own).tolist()
-            predicted = self.objective.predictions(batch, self.own)
-            confidence += predicted.confidence.tolist()
-            correct += predicted.correct.tolist()
-        return RewardReport(Metric.of(losses), Metric.of(correct), calibration(confidence, correct))
+        return reported(self.objective, self.own, trees, self.rewards(trees))
+
+    @torch.no_grad()
+    def rewards(self, trees: Sequence[Tree]) -> list[FloatArray]:
+        """What the model says of the leaves of each tree that have a score, in their order."""
+        said: list[FloatArray] = []
+        for micro in _microbatches(trees, self._together):
+            sizes = [len(_judged(piece.tree)) for piece in micro.pieces]
+            values = self._rewards(micro).rewards.cpu().numpy()
+            said += np.split(values, np.cumsum(sizes)[:-1])
+        return said
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
         """(tensors, JSON-able): the weights and the optimiser; the tensors are the live ones."""
@@ -162,15 +162,7 @@ class RewardLearner:
             self.own.copy_(tensors[_OWN])
 
     def _taught(self, trees: Sequence[Tree]) -> list[Tree]:
-        taught = []
-        for tree in trees:
-            try:
-                teaches = self.objective.teaches([score for _, score in _judged(tree)])
-            except LearnerError as error:
-                raise LearnerError(f"Task {tree.task_id}: {error.message}", hint=error.hint) from error
-            if teaches:
-                taught.append(tree)
-        return taught
+        return [tree for tree in trees if _teaches(self.objective, tree)]
 
     def _rewards(self, micro: Microbatch) -> RewardBatch:
         trees = [piece.tree for piece in micro.pieces]
@@ -183,6 +175,46 @@ class RewardLearner:
             prompts=torch.repeat_interleave(torch.tensor([len(some) for some in judged])).to(device),
             prompt_count=len(trees),
         )
+
+
+@torch.no_grad()
+def reported(
+    objective: RewardObjective, own: torch.Tensor, trees: Sequence[Tree], rewards: Sequence[FloatArray]
+) -> RewardReport:
+    """How some rewards do on judged answers, whoever gave them: one model, or several together.
+
+    Args:
+        own: the objective's own parameters.
+        rewards: for each tree, of its leaves that have a score, in their order.
+
+    Raises:
+        LearnerError: if a score is none that the objective can read, or no prompt says anything.
+    """
+    losses: list[float] = []
+    confidence: list[float] = []
+    correct: list[list[float]] = []
+    for tree, said in zip(trees, rewards, strict=True):
+        if not _teaches(objective, tree):
+            continue
+        scores = torch.tensor([score for _, score in _judged(tree)], dtype=torch.float64)
+        values = torch.as_tensor(said, dtype=torch.float64)
+        batch = RewardBatch(values.to(own.device), scores.to(own.device), torch.zeros(len(scores), dtype=torch.int64, device=own.device), 1)
+        losses += objective.losses(batch, own).tolist()
+        predicted = objective.predictions(batch, own)
+        confidence += predicted.confidence.tolist()
+        correct.append(predicted.correct.tolist())
+    if not losses:
+        raise LearnerError("There is no judgement to compare with.", hint="hold out answers whose scores differ.")
+    every = [one for some in correct for one in some]
+    by_prompt = tuple(float(np.mean(some)) for some in correct if some)
+    return RewardReport(Metric.of(losses), Metric.of(every), calibration(confidence, every), by_prompt)
+
+
+def _teaches(objective: RewardObjective, tree: Tree) -> bool:
+    try:
+        return objective.teaches([score for _, score in _judged(tree)])
+    except LearnerError as error:
+        raise LearnerError(f"Task {tree.task_id}: {error.message}", hint=error.hint) from error
 
 
 def _judged(tree: Tree) -> list[tuple[int, float]]:
