@@ -198,7 +198,8 @@ def reported(
             continue
         scores = torch.tensor([score for _, score in _judged(tree)], dtype=torch.float64)
         values = torch.as_tensor(said, dtype=torch.float64)
-        batch = RewardBatch(values.to(own.device), scores.to(own.device), torch.zeros(len(scores), dtype=torch.int64, device=own.device), 1)
+        alone = torch.zeros(len(scores), dtype=torch.int64, device=own.device)
+        batch = RewardBatch(values.to(own.device), scores.to(own.device), alone, 1)
         losses += objective.losses(batch, own).tolist()
         predicted = objective.predictions(batch, own)
         confidence += predicted.confidence.tolist()
