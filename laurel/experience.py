@@ -15,7 +15,7 @@ from laurel.environments import Environment
 from laurel.errors import ConfigurationError, SamplingError, TaskError
 from laurel.metrics import Metric, merge
 from laurel.policy import Policy
-from laurel.rewards import Grader
+from laurel.rewards import Grader, learning
 from laurel.rollout import Job, LocalSampler
 from laurel.runs import phase
 from laurel.tasks import Cursor, Task
@@ -110,9 +110,12 @@ class SampledExperience:
                 policy_version=policy_version,
             )
         phase("after_sampling", int(prefix))
-        graded, metrics = self.grader.grade([*trees, *best], {task.id: task for task in tasks})
+        asked = {task.id: task for task in tasks}
+        reward = learning(self.grader.reward)
+        learned = {} if reward is None else reward.learn(int(prefix), trees, asked)
+        graded, metrics = self.grader.grade([*trees, *best], asked)
         trees, best = graded[: len(jobs)], graded[len(jobs) :]
-        metrics = merge([metrics, rollout_metrics(trees), self._continuation_metrics(trees)])
+        metrics = merge([learned, metrics, rollout_metrics(trees), self._continuation_metrics(trees)])
         if not best:
             return trees, metrics
         metrics["greedy_reward"] = rollout_metrics(best)["reward"]

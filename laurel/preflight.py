@@ -15,7 +15,7 @@ from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.judged import judged
 from laurel.learner import OptimiserSettings
 from laurel.policy import Policy
-from laurel.rewards import REWARDS, GradingSettings
+from laurel.rewards import REWARDS, GradingSettings, Reward, learning
 from laurel.rollout import Limits
 from laurel.score_parts import check_score_parts
 from laurel.tasks import Task, TaskSet, check_leak
@@ -93,6 +93,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"'{algorithm.name}' joins each prompt with an answer to another one of the step, and there is none.",
             hint="set prompts_per_step to at least 2; the more, the better its estimate of the divergence.",
         )
+    _check_learning(algorithm, arguments["reward"])
     if isinstance(algorithm.source, Sampled):
         check_score_parts(algorithm, arguments["reward"], arguments["grading"] or GradingSettings())
     sampling: Sampling = arguments["sampling"] or Sampling()
@@ -107,6 +108,16 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         if not graded:
             raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
         check_splits(arguments["tasks"], arguments["held_out"], arguments["environment"])
+
+
+def _check_learning(algorithm: Algorithm, reward: Reward | None) -> None:
+    """Refuse a reward that learns from what the method does not gather."""
+    if learning(reward) is None or (isinstance(algorithm.source, Sampled) and algorithm.source.needs_reward):
+        return
+    raise ConfigurationError(
+        f"The reward learns from graded samples, and '{algorithm.name}' has none to learn from.",
+        hint="take an online method, such as grpo.",
+    )
 
 
 def _compares_siblings(credit: object) -> bool:

@@ -16,7 +16,7 @@ from laurel.memory import enough_memory
 from laurel.policy import Policy, Reference
 from laurel.policy.fingerprint import check_frozen
 from laurel.progress import ProgressView
-from laurel.rewards import Grader
+from laurel.rewards import Grader, learning
 from laurel.rollout import LocalSampler
 from laurel.runs import Run, Trackers
 from laurel.tasks import Cursor, TaskSet
@@ -27,7 +27,8 @@ class Session:
     """The live parts of a run. `checkpoint` and `restore` name everything that later steps depend on.
 
     The sampler has no state: every draw follows from the run's seed, the rollout's name and the position. Nor has the
-    environment: a rollout lives within one step. Of the grader it is the failures in a row.
+    environment: a rollout lives within one step. Of the grader it is the failures in a row, and what its reward has
+    learned.
     """
 
     policy: Policy
@@ -87,6 +88,8 @@ class Session:
         state: dict[str, Any] = {"learner": counters, "cursor": self.cursor.state()}
         if self.grader is not None:
             state["grader"] = self.grader.state()
+            if (reward := learning(self.grader.reward)) is not None:
+                groups["reward"], state["reward"] = reward.state()
         if self.policy.frozen is not None:
             state["frozen"] = self.policy.frozen
         self.run.save_checkpoint(step, groups, state)
@@ -105,4 +108,6 @@ class Session:
         self.cursor.load_state(checkpoint.state["cursor"])
         if self.grader is not None and "grader" in checkpoint.state:  # older checkpoints do without
             self.grader.load_state(checkpoint.state["grader"])
+        if self.grader is not None and (reward := learning(self.grader.reward)) is not None:
+            reward.load_state(checkpoint.tensors["reward"], checkpoint.state["reward"])
         return checkpoint.step

@@ -22,7 +22,7 @@ from laurel.policy import Policy, Reference, critic_for, load
 from laurel.policy.fingerprint import check_frozen, fingerprint
 from laurel.preflight import check_fit, check_parts
 from laurel.progress import ProgressView, Silent
-from laurel.rewards import Grader, GradingSettings, Reward
+from laurel.rewards import Grader, GradingSettings, LearningReward, Reward, learning
 from laurel.rollout import Limits, LocalSampler
 from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers, phase
 from laurel.score_parts import try_step_scores
@@ -119,7 +119,7 @@ def train(
     rates = [optimiser or OptimiserSettings()]
     if algorithm.needs_critic:
         rates.append((critic or CriticSettings()).optimiser)
-    shown = progress or Silent()
+    shown, taught = progress or Silent(), learning(reward)
     with ExitStack() as stack:
         # The run directory comes last: what is refused before leaves no half a run behind.
         drawn = sampling or Sampling()
@@ -133,6 +133,7 @@ def train(
         learner = _learner(policy, algorithm, optimiser, critic, compared, steps, seed, tokens_per_microbatch)
         store = stack.enter_context(_store(run, configuration, resume, rates))
         tracked = stack.enter_context(open_trackers(trackers, store))
+        _begin(taught, policy, store, seed)
         cursor = tasks.cursor(seed)
         gather: Gather
         samples = samples_per_prompt or SAMPLES_PER_PROMPT
@@ -161,6 +162,11 @@ def _store(run: str | Path, configuration: Mapping[str, Any], resume: bool, rate
     constant = all(settings.schedule == "constant" for settings in rates)
     may_differ = [name for name in MAY_DIFFER if constant or name != "steps"]
     return open_run(run, configuration, resume=resume, may_differ=may_differ)
+
+
+def _begin(reward: LearningReward | None, policy: Policy, store: Run, seed: int) -> None:
+    if reward is not None:
+        reward.begin(policy, store.directory, seed)
 
 
 def _learner(

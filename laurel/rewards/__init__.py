@@ -2,6 +2,7 @@
 
 from laurel.rewards.check import CheckReport, check_reward
 from laurel.rewards.grader import Grader, GradingSettings
+from laurel.rewards.learning import LearningReward, learning
 from laurel.rewards.numbers import Number, answer_in, numbers_in
 from laurel.rewards.reward import Reward, in_process
 from laurel.rewards.steps import StepScorer, step_scores
@@ -25,6 +26,7 @@ __all__ = [
     "Failed",
     "Grader",
     "GradingSettings",
+    "LearningReward",
     "Number",
     "Reward",
     "Score",
@@ -34,6 +36,7 @@ __all__ = [
     "exact_match",
     "from_environment",
     "in_process",
+    "learning",
     "math_answer",
     "numbers_in",
     "numeric_answer",
