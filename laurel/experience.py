@@ -16,10 +16,10 @@ from laurel.errors import ConfigurationError, SamplingError, TaskError
 from laurel.metrics import Metric, merge
 from laurel.policy import Policy
 from laurel.rewards import Grader, learning
-from laurel.rollout import Job, LocalSampler
+from laurel.rollout import Job, LocalSampler, drawn_entropies
 from laurel.runs import phase
 from laurel.tasks import Cursor, Task
-from laurel.tree import Ending, Outcome, Score, Segment, Source, Tree
+from laurel.tree import Ending, FloatArray, Outcome, Score, Segment, Source, Tree
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,13 @@ class SampledExperience:
         branching = self.algorithm.source.branching if isinstance(self.algorithm.source, Sampled) else None
         if branching is None:
             return trees
+        policy = self.sampler.policy
+        entropies: list[FloatArray] | list[None] = [None] * len(trees)
+        if branching.needs_entropies:
+            entropies = drawn_entropies(policy, trees)
         return self.sampler.branch_all(
             trees,
-            [branching.places(tree, self.sampler.policy.decode) for tree in trees],
+            [branching.places(tree, policy.decode, own) for tree, own in zip(trees, entropies, strict=True)],
             samples=branching.continuations,
             policy_version=policy_version,
             jobs=jobs,

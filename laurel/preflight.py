@@ -184,6 +184,7 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
     Raises:
         TaskError: naming the tasks.
     """
+    _check_entropy(policy, arguments["algorithm"], arguments["sampling"] or Sampling())
     if arguments["environment"] is not None:
         return
     room = path_limit(policy, arguments)
@@ -197,6 +198,20 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
         check_prompts(policy, arguments["tasks"], room)
     if arguments["held_out"] is not None:
         check_prompts(policy, arguments["held_out"], room)
+
+
+def _check_entropy(policy: Policy, algorithm: Algorithm, sampling: Sampling) -> None:
+    """Refuse places where the policy is less decided than it can be."""
+    branching = algorithm.source.branching if isinstance(algorithm.source, Sampled) else None
+    if branching is None or branching.entropy_above is None:
+        return
+    tokens = min(sampling.top_k or policy.vocabulary_size, policy.vocabulary_size)
+    if branching.entropy_above >= math.log(tokens):
+        raise ConfigurationError(
+            f"algorithm: entropy_above is {branching.entropy_above:g} nats, and no distribution over {tokens} tokens "
+            f"has more than {math.log(tokens):.3g}, so there would be no place.",
+            hint="lower algorithm.entropy_above; the metric 'entropy' of a run shows what its policy has on average.",
+        )
 
 
 def path_limit(policy: Policy, arguments: Mapping[str, Any]) -> int:

@@ -55,6 +55,13 @@ def test_dynamic_sampling_and_its_cursor(moment: str, tmp_path: Path) -> None:
     assert len(set(drawn.values())) > 1, "every step drew the same number of prompts"
 
 
+def test_continuations_where_the_policy_was_undecided(tmp_path: Path) -> None:
+    algorithm = laurel.vine_ppo(entropy_above=2.56, continuations=2, budget=8)
+    with killed_and_resumed(tmp_path, "after_sampling:3", lambda: {"algorithm": algorithm}) as run:
+        places = {step: sum(len(tree.segments) for tree in run.trees(step)) for step in run.steps()}
+    assert len(set(places.values())) > 1, places
+
+
 def game() -> dict[str, Any]:
     environment = NumberGuessing(low=1, high=3, turns=2, higher="+", lower="-")
     return {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from command_line import laurel as command
 from command_line import write_project
 
@@ -81,6 +83,38 @@ def test_every_step_is_compared_with_fresh_continuations_of_where_it_began(tmp_p
     assert metrics["continuations"].mean == len(fresh_rewards) / 12
 
 
+def test_continuations_begin_where_the_policy_was_undecided(tmp_path: Path) -> None:
+    policy = laurel.policy.tiny(alphabet="abcd", hidden_size=16, layers=1, heads=2, context_length=12)
+    with torch.no_grad():
+        policy.model.get_input_embeddings().weight.mul_(10)
+    before = copy.deepcopy(policy.model).double()
+    before.set_attn_implementation("eager")
+    run = train(
+        tmp_path / "run",
+        policy=policy,
+        algorithm=laurel.vine_ppo(entropy_above=1.2, continuations=2, budget=100),
+        sampling=laurel.Sampling(temperature=0.8),
+    )
+    with Run.open(run.directory) as opened:
+        trees = opened.trees(1)
+    looked_at = passed = 0
+    for tree in trees:
+        for sample in split_up(tree)[0]:
+            steps = [index for index in tree.path(sample.leaf) if tree.segments[index].source is Source.POLICY]
+            tokens = np.concatenate([tree.segments[index].tokens for index in tree.path(sample.leaf)])
+            with torch.no_grad():
+                logits = before(torch.from_numpy(tokens)[None]).logits[0]
+            log_p = torch.log_softmax(logits / 0.8, -1)
+            entropies = (-(log_p.exp() * log_p).sum(-1)).numpy()  # after each token
+            begun = np.cumsum([len(segment) for segment in sample.segments])[:-1]
+            first = len(tree.segments[0])
+            wanted = [at for at in range(first + 1, len(tokens)) if entropies[at - 1] > 1.2]
+            assert begun[1:].tolist() == wanted and begun[0] == first and len(steps) == len(begun)
+            looked_at += len(wanted)
+            passed += len(tokens) - first - 1 - len(wanted)
+    assert looked_at > 5 and passed > 5
+
+
 def test_the_samples_are_those_of_a_method_without_continuations(tmp_path: Path) -> None:
     drawn = []
     for algorithm in (VINE, laurel.grpo()):
@@ -151,6 +185,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"algorithm": laurel.vine_ppo(every=2)}, r"no budget bounds them(.|\n)*budget=36"),
     ({"samples_per_prompt": 1}, "'vine_ppo' compares the samples of a prompt"),
     ({"sampling": laurel.Sampling(top_k=1)}, "every continuation is the sample"),
+    (
+        {"algorithm": laurel.vine_ppo(entropy_above=1.1, budget=9), "sampling": laurel.Sampling(top_k=3)},
+        "no distribution over 3 tokens has more than 1.1",
+    ),
 ]
 
 

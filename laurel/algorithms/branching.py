@@ -11,7 +11,7 @@ import numpy as np
 from laurel.algorithms.steps import Decode, completions
 from laurel.credit import Place, is_continuation
 from laurel.errors import ConfigurationError
-from laurel.tree import Rollout, Segment, Source, Tree
+from laurel.tree import FloatArray, Rollout, Segment, Source, Tree
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,8 @@ class Branching:
     Attributes:
         every: after every so many policy tokens of the rollout.
         separator: after each token that completes this string in the text of the turn.
-        surprise: after each token that had a log-probability of at most minus this, in nats, under the distribution
-            that drew it. The expectation of -log p is the entropy: such tokens show where the policy was not sure, as
-            far as a draw can show it. The step that one ends holds the decision, the next what follows from it.
+        entropy_above: before each token that was drawn from a distribution of more entropy than this, in nats: where
+            the policy was not sure how to go on. log 2 = 0.69 is an even choice between two tokens.
         continuations: K, at each place.
         budget: most continuations of one sample; places are taken while K more fit in. None is refused.
 
@@ -38,17 +37,17 @@ class Branching:
 
     every: int | None = None
     separator: str | None = None
-    surprise: float | None = None
+    entropy_above: float | None = None
     continuations: int = 9
     budget: int | None = None
 
     def __post_init__(self) -> None:
-        rules = {"every": self.every, "separator": self.separator, "surprise": self.surprise}
+        rules = {"every": self.every, "separator": self.separator, "entropy_above": self.entropy_above}
         given = [name for name, value in rules.items() if value is not None]
         if len(given) != 1:
             raise ConfigurationError(
                 f"Branching follows one rule; given: {', '.join(given) or 'none'}.",
-                hint="set one of every, separator and surprise.",
+                hint="set one of every, separator and entropy_above.",
             )
         if self.separator == "":
             raise ConfigurationError("The separator of steps is empty.", hint=r'such as separator="\n".')
@@ -56,9 +55,10 @@ class Branching:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ConfigurationError(f"{name} must be a whole number from {least}, got {value!r}.")
-        if self.surprise is not None and not 0 < self.surprise < float("inf"):
+        if self.entropy_above is not None and not 0 < self.entropy_above < float("inf"):
             raise ConfigurationError(
-                f"surprise must be above 0 nats, got {self.surprise!r}.", hint="0.7 is a token of probability one half."
+                f"entropy_above must be more than 0 nats, got {self.entropy_above!r}.",
+                hint="0.69 is an even choice between two tokens.",
             )
         if self.budget is not None and self.budget < self.continuations:
             raise ConfigurationError(
@@ -82,53 +82,63 @@ class Branching:
             )
         return self.budget // self.continuations
 
-    def places(self, tree: Tree, decode: Decode) -> list[Place]:
+    @property
+    def needs_entropies(self) -> bool:
+        """Whether `places` asks how undecided the policy was."""
+        return self.entropy_above is not None
+
+    def places(self, tree: Tree, decode: Decode, entropies: FloatArray | None = None) -> list[Place]:
         """The places of a tree, sample after sample, each in the order of its tokens.
 
         Args:
             decode: tokens to text.
+            entropies: [T] of the distribution that drew each policy token, in nats, where `needs_entropies`; no place
+                stands before a token that has none (NaN).
         """
         most = self.places_per_sample
         found: dict[Place, None] = {}
         for rollout in tree.rollouts:
             if is_continuation(rollout.id) or (rollout.outcome is not None and rollout.outcome.failed):
                 continue
-            for place, _ in zip(self._of(rollout, decode), range(most), strict=False):
+            for place, _ in zip(self._of(rollout, decode, entropies), range(most), strict=False):
                 found[place] = None
         return list(found)
 
-    def _of(self, rollout: Rollout, decode: Decode) -> Iterator[Place]:
+    def _of(self, rollout: Rollout, decode: Decode, entropies: FloatArray | None) -> Iterator[Place]:
         """The places of one rollout, without a bound."""
-        path, written, last, spoken = rollout.tree.path(rollout.leaf), 0, 0, False
-        turns = groupby(path, key=lambda index: rollout.tree.segments[index].source)
-        for source, turn in turns:
+        tree, path, written, last, spoken = rollout.tree, rollout.tree.path(rollout.leaf), 0, 0, False
+        for source, turn in groupby(path, key=lambda index: tree.segments[index].source):
             indices = list(turn)
             if source is not Source.POLICY:
                 last = indices[-1]
                 continue
-            parts = [rollout.tree.segments[index] for index in indices]
+            parts = [tree.segments[index] for index in indices]
             if spoken:
-                yield Place(last, len(rollout.tree.segments[last]))
+                yield Place(last, len(tree.segments[last]))
             spoken = True
             ends = np.cumsum([len(part) for part in parts])
-            for count in self._steps(parts, written, decode):
+            own = None
+            if entropies is not None:
+                own = np.concatenate([entropies[tree.flat.starts[i] : tree.flat.ends[i]] for i in indices])
+            for count in self._steps(parts, written, decode, own):
                 if 0 < count < ends[-1]:
                     part = int(np.searchsorted(ends, count))
                     yield Place(indices[part], int(count - ends[part] + len(parts[part])))
             written += int(ends[-1])
 
-    def _steps(self, turn: Sequence[Segment], written: int, decode: Decode) -> Iterator[int]:
+    def _steps(
+        self, turn: Sequence[Segment], written: int, decode: Decode, entropies: FloatArray | None
+    ) -> Iterator[int]:
         """How many tokens of a turn stand before each of its places; `written` tokens came in earlier turns."""
         if self.every is not None:
             length = sum(map(len, turn))
             yield from range(self.every - written % self.every, length, self.every)
-        elif self.surprise is not None:
-            drawn = [part.sampler_log_probs for part in turn if part.sampler_log_probs is not None]
-            if len(drawn) < len(turn):
+        elif self.entropy_above is not None:
+            if entropies is None:
                 raise ConfigurationError(
-                    "Places by surprise need the log-probability of every token, and these were not drawn.",
-                    hint="branch by every or separator.",
+                    "Places by entropy need that of the distribution which drew each token, and it was not measured.",
+                    hint="pass entropies=laurel.rollout.drawn_entropies(policy, trees)[...].",
                 )
-            yield from (np.flatnonzero(np.concatenate(drawn) <= -self.surprise) + 1).tolist()
+            yield from np.flatnonzero(entropies > self.entropy_above).tolist()
         elif self.separator is not None:
             yield from completions(np.concatenate([part.tokens for part in turn]), self.separator, decode)

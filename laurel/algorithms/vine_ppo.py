@@ -16,7 +16,7 @@ def vine_ppo(
     *,
     every: int | None = None,
     separator: str | None = None,
-    surprise: float | None = None,
+    entropy_above: float | None = None,
     continuations: int = 9,
     budget: int | None = None,
     clip: float = 0.2,
@@ -31,9 +31,9 @@ def vine_ppo(
     """PPO whose values are measured: fresh continuations from the middle of every sample say what each step was worth.
 
     Args:
-        every, separator, surprise: where steps end: after so many policy tokens; after this string; or after tokens
-            of log-probability at most minus `surprise`, in nats. One of them; a line break where none is given. The
-            start of each later turn is a place as well.
+        every, separator, entropy_above: where steps end: after so many policy tokens; after this string; or before
+            tokens that were drawn from a distribution of more entropy than this, in nats, for one forward pass over
+            the samples. One of them; a line break where none is given. The start of each later turn is a place as well.
         continuations: K, drawn at each place, graded, and not learned from.
         budget: most continuations of one sample. It must be given, because they are most of what a step costs.
         clip, clip_high: how far below and above 1 a token's ratio is still rewarded (`clip_high` None: the same).
@@ -44,10 +44,10 @@ def vine_ppo(
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
-    if every is None and surprise is None and separator is None:
+    if every is None and entropy_above is None and separator is None:
         separator = LINE_BREAK
     near = held(kl, entropy, constraint)
-    branching = Branching(every, separator, surprise, continuations, budget)
+    branching = Branching(every, separator, entropy_above, continuations, budget)
     return Algorithm(
         name="vine_ppo",
         title="Proximal policy optimisation with Monte-Carlo values",

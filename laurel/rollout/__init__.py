@@ -4,5 +4,19 @@ from laurel.rollout.answering import Answering
 from laurel.rollout.draws import rollout_key, torch_uniforms, uniforms
 from laurel.rollout.limits import Job, Limits
 from laurel.rollout.sampler import LocalSampler
+from laurel.rollout.substitute import Due, Substitute, Taken
+from laurel.rollout.uncertainty import drawn_entropies
 
-__all__ = ["Answering", "Job", "Limits", "LocalSampler", "rollout_key", "torch_uniforms", "uniforms"]
+__all__ = [
+    "Answering",
+    "Due",
+    "Job",
+    "Limits",
+    "LocalSampler",
+    "Substitute",
+    "Taken",
+    "drawn_entropies",
+    "rollout_key",
+    "torch_uniforms",
+    "uniforms",
+]

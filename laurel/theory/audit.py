@@ -209,7 +209,7 @@ def _listable(branching: Branching, longest: int) -> Branching:
     """The same places, as far as a world has them, with one continuation each."""
     every = 1 if branching.separator is not None else branching.every
     places = longest if branching.budget is None else branching.places_per_sample
-    return Branching(every, None, branching.surprise, continuations=1, budget=max(places, 1))
+    return Branching(every, None, branching.entropy_above, continuations=1, budget=max(places, 1))
 
 
 def _with_exact_values(algorithm: Algorithm, world: World, logits: torch.Tensor, behaviour: torch.Tensor) -> CreditRule:

@@ -16,7 +16,7 @@ from laurel.errors import ConfigurationError
 from laurel.theory.designs import MAXIMUM_BATCHES, Experience
 from laurel.theory.states import token_histories
 from laurel.theory.world import History, Path, World, path_segments
-from laurel.tree import FloatArray, IntArray, Segment, Source, Tree
+from laurel.tree import FloatArray, IntArray, Tree
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ def with_continuations(
 
 
 def _branched(world: World, table: FloatArray, tree: Tree, branching: Branching) -> Iterator[_Branched]:
-    tree = _with_log_probs(world, table, tree)
-    tree, ends = cut(tree, branching.places(tree, _spelled))
+    tree, ends = cut(tree, branching.places(tree, _spelled, _entropies(world, table, tree)))
     histories = token_histories(tree)
     per_place: list[list[tuple[float, tuple[Path, ...]]]] = []
     for end in ends:
@@ -77,16 +76,11 @@ def _completions(world: World, table: FloatArray, history: History) -> list[tupl
     ]
 
 
-def _with_log_probs(world: World, table: FloatArray, tree: Tree) -> Tree:
-    """What the sampler would have recorded."""
-    states = iter(_states(world, tree))
-    segments: list[Segment] = []
-    for segment in tree.segments:
-        if segment.source is Source.POLICY:
-            drawn = np.array([table[next(states), token] for token in segment.tokens])
-            segment = replace(segment, sampler_log_probs=drawn)
-        segments.append(segment)
-    return replace(tree, segments=tuple(segments))
+def _entropies(world: World, table: FloatArray, tree: Tree) -> FloatArray:
+    """[T] of the distribution that drew each policy token; NaN elsewhere."""
+    entropies = np.full(len(tree.flat), np.nan)
+    entropies[tree.flat.policy] = -(np.exp(table) * table).sum(axis=1)[_states(world, tree)]
+    return entropies
 
 
 def _states(world: World, tree: Tree) -> list[int]:

@@ -85,11 +85,18 @@ def test_a_token_that_completes_several_separators_is_one_place() -> None:
     assert Branching(separator=".", budget=MANY).places(tree, paired) == [Place(1, 2)]
 
 
-def test_after_surprising_tokens() -> None:
-    tree = answer("abcde", sampler_log_probs=np.log([0.9, 0.4, 0.6, 0.1, 0.2]))
-    assert at(Branching(surprise=-np.log(0.5), budget=MANY), tree) == [(1, 2), (1, 4)]
-    with pytest.raises(ConfigurationError, match="log-probability of every token"):
-        at(Branching(surprise=0.5, budget=MANY), answer("abc"))
+def test_before_tokens_of_undecided_distributions() -> None:
+    branching = Branching(entropy_above=0.5, budget=MANY)
+    unknown = np.nan  # the prompt, what the environment said, and whatever nobody measured
+    entropies = np.array([unknown, 2.0, 0.5, 0.6, 0.1, 1.0])  # ? a b c d e
+    assert branching.places(answer("abcde"), spelled, entropies) == [Place(1, 2), Place(1, 4)]
+    # ? abc >> d > efghi: where a later turn begins there is a place anyway.
+    spoken = np.array([unknown, 0.9, 0.1, 0.9, unknown, unknown, 0.1, unknown, 0.9, 0.1, 0.9, unknown, 0.9])
+    found = branching.places(dialogue(), spelled, spoken)
+    assert found == [Place(1, 2), Place(2, 2), Place(4, 1), Place(5, 2), Place(5, 4)]
+    assert branching.places(answer("abcde").split(1, 3), spelled, entropies) == [Place(1, 2), Place(2, 1)]
+    with pytest.raises(ConfigurationError, match=r"it was not measured(.|\n)*drawn_entropies"):
+        at(branching, answer("abc"))
 
 
 def test_a_budget_takes_the_first_places_of_each_sample() -> None:
@@ -118,12 +125,12 @@ def test_parts_of_a_turn_are_one_turn() -> None:
     ("settings", "message"),
     [
         ({}, "follows one rule; given: none"),
-        ({"every": 2, "surprise": 1.0}, "given: every, surprise"),
+        ({"every": 2, "entropy_above": 1.0}, "given: every, entropy_above"),
         ({"separator": ""}, "separator of steps is empty"),
         ({"every": 0}, "every must be a whole number from 1"),
         ({"every": 2.5}, "every must be a whole number from 1"),
-        ({"surprise": 0.0}, "surprise must be above 0"),
-        ({"surprise": float("nan")}, "surprise must be above 0"),
+        ({"entropy_above": 0.0}, "entropy_above must be more than 0 nats"),
+        ({"entropy_above": float("nan")}, "entropy_above must be more than 0 nats"),
         ({"every": 1, "continuations": 0}, "continuations must be a whole number from 1"),
         ({"every": 1, "continuations": 4, "budget": 3}, "no room for the 4"),
     ],

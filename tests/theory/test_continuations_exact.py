@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,19 +67,43 @@ def audited(
     ("world", "branching"),
     [
         (example_world(), Branching(every=1, continuations=1, budget=MANY)),
-        (example_world(), Branching(surprise=1.0, continuations=1, budget=MANY)),
+        (example_world(), Branching(entropy_above=0.88, continuations=1, budget=MANY)),  # after one token of the three
+        (example_dialogue(), Branching(entropy_above=0.65, continuations=1, budget=MANY)),
         (example_dialogue(), Branching(every=MANY, continuations=1, budget=MANY)),  # where the environment has spoken
         (LETTERS, Branching(every=1, continuations=1, budget=MANY)),
         (LETTERS, Branching(every=1, continuations=1, budget=1)),  # the first place of a sample only
         (LETTERS, Branching(every=2, continuations=3, budget=MANY)),
         (LETTERS, Branching(separator="aa", continuations=1, budget=MANY)),
-        (LETTERS, Branching(surprise=0.7, continuations=1, budget=MANY)),
-        (LETTERS, Branching(surprise=0.7, continuations=1, budget=1)),
+        (LETTERS, Branching(entropy_above=0.6, continuations=1, budget=MANY)),
+        (LETTERS, Branching(entropy_above=0.4, continuations=1, budget=1)),
     ],
 )
 def test_the_expected_gradient_is_exact(world: World, branching: Branching) -> None:
     found = audited(world, branching)
     assert found.bias < 1e-10 and abs(found.scale - 1) < 1e-10
+
+
+def test_places_stand_where_the_exact_entropy_is_high() -> None:
+    logits = example_logits(LETTERS)
+    table = torch.log_softmax(logits, -1)
+    exact = (-(table.exp() * table).sum(-1)).tolist()
+    threshold = sum(exact[1:]) / 2  # between the two states that are no prompt
+    kept = 0
+    for experience in with_continuations(
+        LETTERS, logits, groups(LETTERS, logits, 1), Branching(entropy_above=threshold, continuations=1, budget=MANY)
+    ):
+        (tree,) = experience.trees
+        histories = token_histories(tree)
+        for index, segment in enumerate(tree.segments):
+            if segment.source is not Source.POLICY or is_continuation(segment.rollout_id):
+                continue
+            first = int(tree.flat.starts[index])
+            for token in range(first, int(tree.flat.ends[index])):
+                wanted = exact[LETTERS.states[histories[token]]] > threshold
+                begins = token == first and tree.segments[segment.parent].source is Source.POLICY
+                assert begins == (wanted and len(histories[token]) > 0)
+                kept += begins
+    assert kept
 
 
 def test_more_continuations_and_earlier_values_mean_less_noise() -> None:
@@ -116,17 +141,11 @@ def test_counting_the_step_itself_in_the_value_of_its_start_would_be_biased() ->
 
 @dataclass(frozen=True)
 class BestFirst(Branching):
-    """The least likely token of a whole sample, which depends on what came after the place."""
+    """Where the largest token of a whole sample follows, which the tokens before the place do not tell."""
 
-    def places(self, tree: Tree, decode: Callable[..., str]) -> list:  # type: ignore[type-arg]
-        chosen = []
-        for leaf in tree.leaves:
-            log_probs = tree.segments[leaf].sampler_log_probs
-            assert log_probs is not None
-            before = [p for p in super().places(tree, decode) if p.segment == leaf]
-            least = int(np.argmin(log_probs))
-            chosen += [place for place in before if place.at == least]
-        return chosen
+    def places(self, tree: Tree, *rest: Any) -> list:  # type: ignore[type-arg]
+        largest = {leaf: int(np.argmax(tree.segments[leaf].tokens)) for leaf in tree.leaves}
+        return [place for place in super().places(tree, *rest) if place.at == largest[place.segment]]
 
 
 def test_choosing_places_by_what_follows_would_be_biased() -> None:
@@ -169,7 +188,7 @@ def _values(tree: Tree) -> list[tuple[tuple[int, ...], float]]:
 
 
 def test_the_audit_knows_the_method() -> None:
-    for found in (audit(vine_ppo()), audit(vine_ppo(every=1)), audit(vine_ppo(surprise=0.3, budget=9))):
+    for found in (audit(vine_ppo()), audit(vine_ppo(every=1)), audit(vine_ppo(entropy_above=0.3, budget=9))):
         assert found.cosine > 0.99
     # TokenMean divides by the tokens of a group: two samples of one or two tokens.
     assert 0.4 < audit(vine_ppo()).scale < 0.7
