@@ -7,9 +7,11 @@ from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
 from laurel.policy.packed import Packed, TreeLayout, pack
 from laurel.policy.policy import Policy, Reference, TokenScores
+from laurel.policy.reading import check_reading
 from laurel.policy.reward_ensemble import RewardEnsemble, disagreement, mean_rewards, pessimistic
 from laurel.policy.reward_files import export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
+from laurel.policy.saved_reward import SavedReward, export_reward_models, reward_for, reward_models_in
 from laurel.policy.tiny import tiny
 from laurel.policy.tree_attention import TreeAttention
 
@@ -24,18 +26,23 @@ __all__ = [
     "Reference",
     "RewardEnsemble",
     "RewardModel",
+    "SavedReward",
     "TokenScores",
     "TreeAttention",
     "TreeLayout",
     "answer_ends",
+    "check_reading",
     "critic_for",
     "disagreement",
     "export_reward_model",
+    "export_reward_models",
     "load",
     "load_reward_model",
     "mean_rewards",
     "pack",
     "pessimistic",
+    "reward_for",
     "reward_model_for",
+    "reward_models_in",
     "tiny",
 ]

@@ -51,6 +51,11 @@ class LearnedReward:
         self.model = model
         self.reads_tokens = writer is not None and same_tokens(writer, model.trunk)
 
+    @property
+    def description(self) -> dict[str, object]:
+        """What a run records of it; of another model, or of one that learned on, it is another."""
+        return {"type": type(self).__name__, "model": self.model.description}
+
     def __call__(self, task: Task, rollout: Rollout) -> Score | Failed:
         return self.score_rollouts([(task, rollout)])[0]
 

@@ -8,6 +8,7 @@ share its computation.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +39,15 @@ class RewardModel(ScalarHead):
         super().__init__(trunk, learns_trunk=learns_trunk)
         self.head = self.zeros(1, self.width)
         self.read_by = {HEAD: self.head}
+
+    @property
+    def description(self) -> dict[str, str]:
+        """What a run records of it: the trunk's name, and SHA-256 over all weights as they are now."""
+        digest = hashlib.sha256()
+        for name, tensor in [(HEAD, self.head), *sorted(self.trunk.model.named_parameters())]:
+            plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(f"{name}/{tensor.dtype}/{list(tensor.shape)}\n".encode() + plain.numpy().tobytes())
+        return {"type": "RewardModel", "trunk": self.trunk.name, "fingerprint": digest.hexdigest()}
 
     def rewards(self, packed: Packed, ends: IntArray) -> Tensor:
         """[R] the rewards of the answers that end at the tokens `ends` [R] of a packed row; differentiable.
