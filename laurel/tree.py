@@ -36,11 +36,14 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Source(IntEnum):
-    """Who wrote a token."""
+    """Who wrote a token. An EXPERT took the policy's turn: the policy reads that as its own, and nobody learns from it
+    as a draw of the policy.
+    """
 
     PROMPT = 0
     POLICY = 1
     ENVIRONMENT = 2
+    EXPERT = 3
 
 
 class Ending(StrEnum):

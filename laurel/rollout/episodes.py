@@ -99,7 +99,7 @@ def _turns_before(tree: Tree, end: int) -> list[tuple[str, str]]:
     turns: list[tuple[str, str]] = []
     said = ""
     for segment in (tree.segments[index] for index in tree.path(end)):
-        if segment.source is Source.POLICY:
+        if segment.source in (Source.POLICY, Source.EXPERT):
             said += segment.text
         elif segment.source is Source.ENVIRONMENT:
             turns.append((said, segment.text))

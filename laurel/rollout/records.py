@@ -36,6 +36,7 @@ class Record:
         turns: turns of the policy that are over.
         earlier: tokens of the present turn that stand in the tree already (branches in the middle).
         said: the text that the tree holds for them.
+        unread: tokens at the end of the path that the policy has not computed yet, since somebody else goes on.
         outcome: set when it is over.
     """
 
@@ -48,6 +49,7 @@ class Record:
     turns: int = 0
     earlier: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     said: str = ""
+    unread: IntArray = field(default_factory=lambda: np.empty(0, np.int64))
     outcome: Outcome | None = None
 
     def fail(self, reason: str, stop_reason: str = "environment") -> None:

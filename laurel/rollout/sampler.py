@@ -21,10 +21,12 @@ from laurel.rollout.records import Record, grow, with_supports
 from laurel.rollout.scheduler import Scheduler, Trunk
 from laurel.rollout.static import StaticShapes, StaticStep
 from laurel.rollout.stopping import check_stop_strings
+from laurel.rollout.substitute import Substitute
 from laurel.tasks.task import Prompt
 from laurel.tree import IntArray, Sampling, Segment, Source, Tree
 
 _NOTHING = np.empty(0, np.int64)
+TURNS = (Source.POLICY, Source.EXPERT)
 
 
 class LocalSampler:
@@ -73,12 +75,13 @@ class LocalSampler:
         return self.policy.context_length if own is None else min(own, self.policy.context_length)
 
     @torch.inference_mode()
-    def collect(self, jobs: Sequence[Job], *, policy_version: int) -> list[Tree]:
+    def collect(self, jobs: Sequence[Job], *, policy_version: int, substitute: Substitute | None = None) -> list[Tree]:
         """One tree per job, in order. Outcomes say how each rollout ended; they are not scored yet.
 
         Args:
             jobs: what to sample.
             policy_version: number of optimiser steps behind the weights, stamped on everything that is drawn.
+            substitute: who may take turns in the policy's place; None: nobody.
 
         Raises:
             SamplingError: for a task's own prompt that leaves no room for an answer, a tree id that stands twice, or
@@ -101,7 +104,7 @@ class LocalSampler:
             self._trunk(job, job.task.prompt) if job.environment is None else self._given(job, prompt, own)
             for job, prompt, own in zip(jobs, prompts, records, strict=True)
         ]
-        self._run(trunks, [record for own in records for record in own], policy_version, answering)
+        self._run(trunks, [record for own in records for record in own], policy_version, answering, substitute)
         return [
             grow(job.tree_id, job.task.id, [trunk.segment], [(0, own)], self._marker)
             for job, trunk, own in zip(jobs, trunks, records, strict=True)
@@ -184,7 +187,7 @@ class LocalSampler:
         records = []
         for sample in range(samples):
             record = self._record(continuation_name(name, position, sample), trunk, earlier, said)
-            record.turns = sources.count(Source.POLICY) - (sources[-1] is Source.POLICY)
+            record.turns = sum(source in TURNS for source in sources) - (sources[-1] in TURNS)
             records.append(record)
         return records
 
@@ -193,7 +196,12 @@ class LocalSampler:
         return min(self.policy.end_ids, default=0)
 
     def _run(
-        self, trunks: Sequence[Trunk], records: Sequence[Record], policy_version: int, answering: Answering
+        self,
+        trunks: Sequence[Trunk],
+        records: Sequence[Record],
+        policy_version: int,
+        answering: Answering,
+        substitute: Substitute | None = None,
     ) -> None:
         scheduler = Scheduler(
             self.policy,
@@ -206,6 +214,7 @@ class LocalSampler:
             policy_version=policy_version,
             answering=answering,
             static=self._static_step(trunks, records) if self._is_static else None,
+            substitute=substitute,
         )
         with nullcontext() if self._is_static else self.policy.decoding():
             scheduler.run()

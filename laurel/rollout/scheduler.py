@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from laurel.environments import Turn
+from laurel.errors import SamplingError
 from laurel.policy import Policy
 from laurel.rollout.answering import Answering, Unanswered
 from laurel.rollout.engine import Draws, Engine, Prompted
@@ -21,6 +22,7 @@ from laurel.rollout.records import Record, SupportLog, drawn_segment
 from laurel.rollout.rows import Rows
 from laurel.rollout.static import StaticStep
 from laurel.rollout.stopping import EndTokens, Stop, StopStrings
+from laurel.rollout.substitute import Due, Substitute, Taken
 from laurel.tree import Ending, IntArray, Outcome, Sampling, Segment, Source, Tree
 
 # Prompts are computed this many tokens at a time (at least one prompt), also ahead of the rows that wait for them.
@@ -71,6 +73,7 @@ class Scheduler:
         policy_version: int,
         answering: Answering,
         static: StaticStep | None = None,
+        substitute: Substitute | None = None,
     ) -> None:
         self.policy = policy
         self.sampling = sampling
@@ -89,6 +92,7 @@ class Scheduler:
         self._ends = EndTokens(policy.end_ids, policy.vocabulary_size)
         self._strings = StopStrings(limits.stop_strings, policy)
         self._answering = answering
+        self._substitute = substitute
 
     def run(self) -> None:
         """Until every record has an outcome."""
@@ -99,7 +103,7 @@ class Scheduler:
             while self._waiting and self._rows.live < self._rows.slots:
                 self._admit()
             if self._rows.live:
-                self._settle(*self._take(np.arange(self._rows.live), self._engine.step()))
+                self._settle(self._ended(*self._take(np.arange(self._rows.live), self._engine.step())))
 
     def _admit(self) -> None:
         """Let waiting rollouts into the free slots, and draw their first tokens."""
@@ -117,8 +121,13 @@ class Scheduler:
             slots.append(taken)
             logits.append(prompted.logits.expand(len(own), -1))
         entered = np.concatenate(slots)
-        self._begin_turn(entered)
-        self._settle(*self._take(entered, self._engine.draw(torch.cat(logits), entered)))
+        over = self._substituted(entered.tolist())
+        draws = np.array([slot not in over for slot in entered.tolist()])
+        if draws.any():
+            self._begin_turn(entered[draws])
+            first = self._engine.draw(torch.cat(logits)[torch.from_numpy(draws)], entered[draws])
+            over |= self._ended(*self._take(entered[draws], first))
+        self._settle(over)
 
     def _compute_prompts(self, first: int) -> None:
         """Compute the prompt of trunk `first`, and as many after it as go into one forward pass."""
@@ -160,25 +169,78 @@ class Scheduler:
         over = np.flatnonzero(stops)
         return slots[over], stops[over]
 
-    def _settle(self, slots: IntArray, stops: IntArray) -> None:
-        """End the turns of these slots: rows that are answered go on together, the others leave."""
+    def _settle(self, over: dict[int, Said | None]) -> None:
+        """Go on after these turns: rows that are answered go on together, the others leave.
+
+        Args:
+            over: by slot, what waits for its environment, or None where the rollout is over.
+        """
         gone: list[int] = []
-        while len(slots):
-            over = [self._end_turn(slot, Stop(stop)) for slot, stop in zip(slots.tolist(), stops.tolist(), strict=True)]
-            asked = [said for said in over if said is not None]
+        while over:
+            asked = [said for said in over.values() if said is not None]
             turns = self._answering.ask([respond_call(said.record, said.text) for said in asked])
             answers = {said.slot: self._answer(said, turn) for said, turn in zip(asked, turns, strict=True)}
-            going = [(slot, answer) for slot, answer in answers.items() if answer is not None]
-            staying = {slot for slot, _ in going}
-            gone += [slot for slot in slots.tolist() if slot not in staying]
-            if not going:
-                break
-            together = np.array([slot for slot, _ in going])
-            logits = self._engine.extend(together, [answer for _, answer in going])
-            self._begin_turn(together)
-            slots, stops = self._take(together, self._engine.draw(logits, together))
+            going = [slot for slot, answer in answers.items() if answer is not None]
+            gone += [slot for slot in over if answers.get(slot) is None]
+            over = self._substituted(going)
+            drawing = np.array([slot for slot in going if slot not in over], np.int64)
+            if len(drawing):
+                logits = self._engine.extend(drawing, [self._read(slot) for slot in drawing.tolist()])
+                self._begin_turn(drawing)
+                over |= self._ended(*self._take(drawing, self._engine.draw(logits, drawing)))
         if gone:
             self._leave(np.array(gone))
+
+    def _ended(self, slots: IntArray, stops: IntArray) -> dict[int, Said | None]:
+        """Keep the turns that were drawn to their end; by slot, what waits for its environment."""
+        return {
+            slot: self._end_turn(slot, Stop(stop)) for slot, stop in zip(slots.tolist(), stops.tolist(), strict=True)
+        }
+
+    def _substituted(self, slots: Sequence[int]) -> dict[int, Said | None]:
+        """Let the substitute take the turns that it wants; by slot, what waits for its environment."""
+        if self._substitute is None or not slots:
+            return {}
+        records = [self.records[self._rows.rollout[slot]] for slot in slots]
+        taken = self._substitute.take([self._due(record) for record in records])
+        return {
+            slot: self._play(slot, record, turn)
+            for slot, record, turn in zip(slots, records, taken, strict=True)
+            if turn is not None
+        }
+
+    def _due(self, record: Record) -> Due:
+        trunk = self.trunks[record.trunk]
+        path = np.concatenate([trunk.tokens, *(segment.tokens for segment in record.segments)])
+        dialogue = (trunk.segment.text, *(segment.text for segment in record.segments))
+        return Due(record.id, record.turns, path, dialogue)
+
+    def _play(self, slot: int, record: Record, turn: Taken) -> Said | None:
+        """Put somebody else's turn on the row; the policy computes it when it next has to draw."""
+        if int(self._rows.path[slot]) + len(record.unread) + len(turn.tokens) > self.path_limit:
+            raise SamplingError(
+                f"Rollout {record.id}: a turn of {len(turn.tokens)} tokens was put on its path, which has no room.",
+                hint="let the substitute leave turns that do not fit to the policy.",
+            )
+        own = turn.tokens
+        if not record.segments:  # nothing follows the prompt yet: the row begins as if its first token were drawn
+            self._rows.pending[slot] = own[0]
+            self._rows.path[slot] += 1
+            own = own[1:]
+        record.unread = np.concatenate([record.unread, own])
+        record.segments.append(Segment(Source.EXPERT, turn.tokens, -1, text=turn.text))
+        record.turns += 1
+        if record.episode is None:
+            record.outcome = Outcome(Ending.TERMINATED, "expert")
+            return None
+        return Said(slot, record, turn.text, ended=int(turn.tokens[-1]) in self.policy.end_ids)
+
+    def _read(self, slot: int) -> IntArray:
+        """What the row has to compute before the policy goes on."""
+        record = self.records[self._rows.rollout[slot]]
+        unread: IntArray = record.unread
+        record.unread = unread[:0]
+        return unread
 
     def _end_turn(self, slot: int, stop: Stop) -> Said | None:
         """Keep what was drawn; returns it where an environment answers, or None when the rollout is over."""
@@ -206,7 +268,7 @@ class Scheduler:
         return None
 
     def _answer(self, said: Said, turn: Turn | Unanswered) -> IntArray | None:
-        """The tokens that come next on this row, or None; the reward belongs to the turn that earned it."""
+        """The tokens that come next on this row, kept as unread, or None; the reward belongs to the turn before."""
         record = said.record
         if isinstance(turn, Unanswered):
             record.fail(turn.reason, Stop.TIME.reason if turn.late else "environment")
@@ -223,10 +285,11 @@ class Scheduler:
         if record.turns >= self.limits.max_turns:
             record.outcome = Outcome(Ending.TRUNCATED, "turns")
             return None
-        if int(self._rows.path[said.slot]) + len(answer) >= self.path_limit:
+        if int(self._rows.path[said.slot]) + len(record.unread) + len(answer) >= self.path_limit:
             record.outcome = Outcome(Ending.TRUNCATED, Stop.PATH_LENGTH.reason)
             return None
         record.segments.append(Segment(Source.ENVIRONMENT, answer, -1, text=turn.observation))
+        record.unread = np.concatenate([record.unread, answer])
         return answer
 
     def _turn_tokens(self, slot: int) -> IntArray:
