@@ -11,7 +11,7 @@ from typing import Any
 
 from laurel.environments import Environment, Turn, runs_in_process
 from laurel.errors import EnvironmentFault, LaurelError, PolicyError, TaskError
-from laurel.policy import Policy
+from laurel.policy import Policy, reward_models_in
 from laurel.preferences import PreferenceSet
 from laurel.preflight import check_fit, check_parts, path_limit
 from laurel.recipe import component, policies, read, resolve
@@ -150,6 +150,8 @@ def _prompts(policy: Policy, settings: Mapping[str, Any]) -> Finding:
 def _reward(name: str, tasks: TaskSet, settings: Mapping[str, Any], gold: str) -> Finding:
     if all(task.reference is None for task in tasks):
         return Finding(name, "no task has a reference, so there is no gold answer to try the reward on", None)
+    if reward_models_in(settings["reward"]):
+        return Finding(name, "a reward model knows no full marks to hold gold answers against", None)
     report = check_reward(tasks, settings["reward"], gold=gold, settings=settings["grading"])
     return Finding(name, str(report), report.passed)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from laurel.evaluation import Evaluation, evaluate
 from laurel.memory import enough_memory
-from laurel.policy import Policy
+from laurel.policy import Policy, as_reward, reward_for
 from laurel.preflight import check_prompts
-from laurel.recipe import component, policies
+from laurel.recipe import component, policies, rewards
 from laurel.restoring import Judgement, judgement_of_run, policy_of_run
-from laurel.rewards import REWARDS, Grader, Reward
+from laurel.rewards import Grader, Reward
 from laurel.rollout import LocalSampler
 from laurel.runs import is_run
 from laurel.tasks import TaskSet
@@ -55,7 +55,7 @@ def eval(
     """
     run = None if isinstance(model, Policy) or not is_run(model) else Path(model)
     named = REWARD if reward is None and run is None else reward
-    judge = component("reward", REWARDS, named) if isinstance(named, str) else named
+    judge = component("reward", rewards(), named) if isinstance(named, str) else as_reward(named)
     how = Judgement(reward=judge) if run is None else judgement_of_run(run, reward=judge)
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     bounds = {"max_new_tokens": max_new_tokens, "stop_strings": None if stop is None else tuple(stop)}
@@ -68,7 +68,7 @@ def eval(
     if how.environment is None:
         check_prompts(policy, tasks, sampler.path_limit)
     less = "lower max_new_tokens, or take a device with more memory."
-    with Grader(how.reward, how.grading) as grader, enough_memory(f"evaluating {tasks.name}", less):
+    with Grader(reward_for(policy, how.reward), how.grading) as grader, enough_memory(f"evaluating {tasks.name}", less):
         return evaluate(
             sampler,
             grader,

@@ -14,7 +14,7 @@ from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.judged import judged
 from laurel.learner import OptimiserSettings
-from laurel.policy import Policy
+from laurel.policy import Policy, check_reading, reward_models_in
 from laurel.rewards import REWARDS, GradingSettings, Reward, learning
 from laurel.rollout import Limits
 from laurel.score_parts import check_score_parts
@@ -185,6 +185,7 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
         TaskError: naming the tasks.
     """
     _check_entropy(policy, arguments["algorithm"], arguments["sampling"] or Sampling())
+    _check_reward_models(policy, arguments)
     if arguments["environment"] is not None:
         return
     room = path_limit(policy, arguments)
@@ -212,6 +213,20 @@ def _check_entropy(policy: Policy, algorithm: Algorithm, sampling: Sampling) -> 
             f"has more than {math.log(tokens):.3g}, so there would be no place.",
             hint="lower algorithm.entropy_above; the metric 'entropy' of a run shows what its policy has on average.",
         )
+
+
+def _check_reward_models(policy: Policy, arguments: Mapping[str, Any]) -> None:
+    """Refuse reward models that do not read what this policy writes as what they were fitted to."""
+    models = [model for name in ("reward", "watched_reward") for model in reward_models_in(arguments[name])]
+    if not models:
+        return
+    turns, limits = arguments["environment"] is not None, arguments["limits"] or Limits()
+    sets = [] if turns else [some for some in (arguments["tasks"], arguments["held_out"]) if some is not None]
+    longest = path_limit(policy, arguments)
+    if not turns:
+        longest = min(longest, max(max(prompt_lengths(policy, tasks)) for tasks in sets) + limits.max_new_tokens)
+    for model in models:
+        check_reading(model, policy, [task.prompt for some in sets for task in some], longest=longest, turns=turns)
 
 
 def path_limit(policy: Policy, arguments: Mapping[str, Any]) -> int:
@@ -263,12 +278,20 @@ def _check_demonstrations(policy: Policy, tasks: TaskSet) -> None:
 
 def _check_judged(policy: Policy, algorithm: Algorithm, tasks: TaskSet) -> None:
     """Every task brings judged answers that fit, and some of them teach this algorithm something."""
-    preferences = [judged(task) for task in tasks]
-    if isinstance(algorithm.credit, Preferred) and not any(task.distinguishes for task in preferences):
+    check_answers(policy, tasks)
+    if isinstance(algorithm.credit, Preferred) and not any(judged(task).distinguishes for task in tasks):
         raise TaskError(
             f"'{algorithm.name}' compares answers, and in '{tasks.name}' none is better than another to its prompt.",
             hint="give pairs or rankings without ties; from thumbs on single answers learns kto.",
         )
+
+
+def check_answers(policy: Policy, tasks: TaskSet) -> None:
+    """Every task brings judged answers that fit in the policy's context.
+
+    Raises:
+        TaskError: naming the tasks.
+    """
 
     def lengths_of(some: Sequence[Task]) -> list[int]:
         prompts = policy.prompt_lengths([task.prompt for task in some])

@@ -163,6 +163,8 @@ def component(kind: str, registry: Mapping[str, Callable[..., Any]], value: Any)
             value = {"name": value}
         elif kind == "policy":
             value = {"name": "load", "name_or_directory": value}
+        elif "reward" in kind and (os.sep in value or Path(value).is_dir()) and ":" not in value:
+            value = {"name": "reward_model", "model": value}
         elif ":" in value:
             found = _import(kind, value)
             # A reward is a function itself; other components are made by one, unless they stand there ready-made.
@@ -219,16 +221,25 @@ def policies() -> dict[str, Callable[..., Any]]:
     return {"load": policy.load, "tiny": policy.tiny}
 
 
+def rewards() -> dict[str, Callable[..., Any]]:
+    """What makes a reward, by name: a verifier, or a reward model that was saved."""
+    from laurel import policy
+    from laurel.rewards import REWARDS
+
+    return {**REWARDS, "reward_model": policy.SavedReward}
+
+
 def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
-    from laurel import algorithms, environments, preferences, rewards, tasks
+    from laurel import algorithms, environments, objectives, preferences, tasks
 
     sources = {**tasks.SOURCES, **preferences.SOURCES}
     return {
         "policy": policies(),
         "tasks": sources,
         "held_out": sources,
-        "reward": rewards.REWARDS,
-        "watched_reward": rewards.REWARDS,
+        "reward": rewards(),
+        "watched_reward": rewards(),
+        "objective": objectives.REWARD_OBJECTIVES,
         "environment": environments.ENVIRONMENTS,
         "algorithm": algorithms.METHODS,
     }

@@ -12,8 +12,8 @@ from laurel.environments import ENVIRONMENTS, Environment
 from laurel.errors import ConfigurationError, RunError
 from laurel.policy import Policy
 from laurel.policy.fingerprint import check_frozen
-from laurel.recipe import arguments, component, policies
-from laurel.rewards import REWARDS, GradingSettings, Reward
+from laurel.recipe import arguments, component, policies, rewards
+from laurel.rewards import GradingSettings, Reward
 from laurel.rollout import Limits
 from laurel.runs import Run, is_run
 from laurel.tree import Sampling
@@ -54,7 +54,7 @@ def judgement_of_run(directory: Path, *, reward: Reward | None = None) -> Judgem
         return kind(**arguments(name, kind, recorded))
 
     if reward is None and kept.get("reward") is not None:
-        reward = _again("reward", REWARDS, kept["reward"], directory)
+        reward = _again("reward", rewards(), kept["reward"], directory)
     environment = kept.get("environment")
     return Judgement(
         sampling=settings("evaluation_sampling" if kept.get("evaluation_sampling") else "sampling", Sampling),

@@ -18,7 +18,7 @@ from laurel.judged import JudgedExperience, SelfPlayExperience
 from laurel.learner import CriticSettings, Learner, OptimiserSettings
 from laurel.memory import enough_memory
 from laurel.metrics import merge
-from laurel.policy import Policy, Reference, critic_for, load
+from laurel.policy import Policy, Reference, RewardModel, as_reward, critic_for, load, reward_for
 from laurel.policy.fingerprint import check_frozen, fingerprint
 from laurel.preflight import check_fit, check_parts
 from laurel.progress import ProgressView, Silent
@@ -44,10 +44,10 @@ def train(
     policy: Policy | str | Path,
     tasks: TaskSet,
     algorithm: Algorithm,
-    reward: Reward | None = None,
+    reward: Reward | RewardModel | str | Path | None = None,
     environment: Environment | None = None,
     held_out: TaskSet | None = None,
-    watched_reward: Reward | None = None,
+    watched_reward: Reward | RewardModel | str | Path | None = None,
     steps: int = 100,
     prompts_per_step: int = 8,
     samples_per_prompt: int | None = None,
@@ -77,8 +77,9 @@ def train(
         policy: a policy, or the hub name or directory of one.
         tasks: what to train on.
         algorithm: a method, such as `laurel.grpo(clip=0.2)`.
-        reward: a built-in reward or any function of (task, text) or (task, rollout); not needed where the environment
-            pays rewards or where demonstrations or judged answers are learned from.
+        reward: a built-in reward or any function of (task, text) or (task, rollout), or a reward model (the directory
+            of a saved one, see `laurel.fit_reward_model`); not needed where the environment pays rewards or where
+            demonstrations or judged answers are learned from.
         environment: what answers the policy; default: nothing does (one turn).
         held_out: tasks that are only evaluated; they must share no prompt with `tasks`.
         watched_reward: judges the held-out answers too, and is never trained on: where it parts from the reward, the
@@ -107,9 +108,10 @@ def train(
         ConfigurationError: before anything starts, if the parts do not fit together.
         RewardError: if too many rollouts could not be graded; the run can be resumed.
     """
+    reward, watched_reward = as_reward(reward), as_reward(watched_reward)
     arguments = dict(locals())
     check_parts(arguments, {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()})
-    try_step_scores(algorithm, reward, tasks, environment, grading or GradingSettings())
+    try_step_scores(algorithm, arguments["reward"], tasks, environment, grading or GradingSettings())
     if isinstance(policy, str | Path):
         policy = arguments["policy"] = load(str(policy))
     check_fit(policy, arguments)
@@ -119,16 +121,15 @@ def train(
     rates = [optimiser or OptimiserSettings()]
     if algorithm.needs_critic:
         rates.append((critic or CriticSettings()).optimiser)
-    shown, taught = progress or Silent(), learning(reward)
+    shown, taught = progress or Silent(), learning(arguments["reward"])
     with ExitStack() as stack:
         # The run directory comes last: what is refused before leaves no half a run behind.
-        drawn = sampling or Sampling()
-        budgets = limits or Limits()
+        drawn, budgets = sampling or Sampling(), limits or Limits()
         sampler = LocalSampler(policy, drawn, budgets, max_live_rows=max_live_rows, seed=seed)
         judged = LocalSampler(policy, evaluation_sampling or drawn, budgets, max_live_rows=max_live_rows, seed=seed)
         judging, nobody = grading or GradingSettings(), reward is None and environment is None
-        grader = None if nobody else stack.enter_context(Grader(reward, judging))
-        watched = None if watched_reward is None else stack.enter_context(Grader(watched_reward, judging))
+        grader = None if nobody else stack.enter_context(_grader(policy, reward, judging))
+        watched = None if watched_reward is None else stack.enter_context(_grader(policy, watched_reward, judging))
         reference, compared = _references(policy, algorithm, teacher)
         learner = _learner(policy, algorithm, optimiser, critic, compared, steps, seed, tokens_per_microbatch)
         store = stack.enter_context(_store(run, configuration, resume, rates))
@@ -151,6 +152,10 @@ def train(
         stack.enter_context(shown.of(algorithm.name, steps))
         _loop(session, steps, evaluate_every or steps, checkpoint_every)
     return store
+
+
+def _grader(policy: Policy, reward: Any, settings: GradingSettings) -> Grader:
+    return Grader(reward_for(policy, reward), settings)
 
 
 def _store(run: str | Path, configuration: Mapping[str, Any], resume: bool, rates: Sequence[OptimiserSettings]) -> Run:

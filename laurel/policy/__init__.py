@@ -11,7 +11,7 @@ from laurel.policy.reading import check_reading
 from laurel.policy.reward_ensemble import RewardEnsemble, disagreement, mean_rewards, pessimistic
 from laurel.policy.reward_files import export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
-from laurel.policy.saved_reward import SavedReward, export_reward_models, reward_for, reward_models_in
+from laurel.policy.saved_reward import SavedReward, as_reward, export_reward_models, reward_for, reward_models_in
 from laurel.policy.tiny import tiny
 from laurel.policy.tree_attention import TreeAttention
 
@@ -31,6 +31,7 @@ __all__ = [
     "TreeAttention",
     "TreeLayout",
     "answer_ends",
+    "as_reward",
     "check_reading",
     "critic_for",
     "disagreement",

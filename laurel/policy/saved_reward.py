@@ -130,14 +130,21 @@ class SavedReward:
         return self._of_texts.score_rollouts(asked)
 
 
+def as_reward(reward: Any) -> Any:
+    """A reward from what may stand in its place: a reward model, or the directory of a saved one."""
+    if isinstance(reward, RewardModel):
+        return LearnedReward(reward)
+    return SavedReward(reward) if isinstance(reward, str | Path) else reward
+
+
 def reward_for(policy: Policy, reward: Any) -> Any:
     """The reward as it reads what this policy writes: reward models are bound to it, everything else is as it was.
 
     Args:
-        reward: also a `RewardModel`, and of a weighted reward each part.
+        reward: of a weighted one each part.
     """
-    if isinstance(reward, RewardModel):
-        return LearnedReward(reward, writer=policy)
+    if isinstance(reward, LearnedReward) and not reward.reads_tokens:
+        return LearnedReward(reward.model, writer=policy)
     if isinstance(reward, SavedReward):
         return reward.read_for(policy)
     if isinstance(reward, Weighted):
@@ -145,10 +152,12 @@ def reward_for(policy: Policy, reward: Any) -> Any:
     return reward
 
 
-def reward_models_in(reward: Reward | RewardModel | None) -> list[RewardModel]:
-    """Those that a reward asks, also in its parts; of one that was bound to its writer already, none."""
-    if isinstance(reward, RewardModel):
-        return [reward]
+def reward_models_in(reward: Reward | None) -> list[RewardModel]:
+    """Those that a reward asks, also in its parts."""
+    if isinstance(reward, LearnedReward):
+        return [reward.model]
+    if isinstance(reward, RewardEnsemble):
+        return [member.model for member in reward.members]
     if isinstance(reward, SavedReward):
         return list(reward.models)
     return [model for part in getattr(reward, "rewards", ()) for model in reward_models_in(part)]
