@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from laurel.algorithms import Compared
 from laurel.errors import TaskError
 from laurel.experience import Assign, Experience, beside, demonstration, rollout_metrics
+from laurel.judged_steps import labelled_answer
 from laurel.metrics import Metric
 from laurel.policy import Policy
-from laurel.preferences import Preference
+from laurel.preferences import JudgedSteps, Preference
 from laurel.rollout import Job, LocalSampler
 from laurel.runs import phase
 from laurel.tasks import Cursor, Task
@@ -100,6 +101,8 @@ def comparison(policy: Policy, task: Preference, tree_id: str) -> Tree:
     Raises:
         TaskError: prompt and answer do not fit in the policy's context.
     """
+    if isinstance(task, JudgedSteps):
+        return labelled_answer(policy, task, tree_id)
     prompt = policy.encode_prompt(task.prompt)
     text = task.prompt if isinstance(task.prompt, str) else policy.decode(prompt)
     segments = [Segment(Source.PROMPT, prompt, -1, text=text)]

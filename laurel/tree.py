@@ -327,6 +327,13 @@ class Tree:
         """The depth-first layout of all tokens."""
         return _flatten(self.segments)
 
+    def above(self, leaves: Sequence[int]) -> tuple[Tree, dict[int, int]]:
+        """The part of the tree above (and with) some segments, and where its segments are now, by where they were."""
+        kept = sorted({segment for leaf in leaves for segment in self.path(leaf)})
+        moved = {old: new for new, old in enumerate(kept)}
+        segments = (replace(self.segments[old], parent=moved.get(self.segments[old].parent, -1)) for old in kept)
+        return replace(self, segments=tuple(segments)), moved
+
     def with_outcomes(self, outcomes: Mapping[int, Outcome]) -> Tree:
         """The same tree with these outcomes on these leaves."""
         segments = [replace(s, outcome=outcomes.get(i, s.outcome)) for i, s in enumerate(self.segments)]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from laurel.credit import Place, cut
+from laurel.errors import TaskError
 from laurel.tree import IntArray, Segment, Source, Tree
 
 Decode = Callable[[IntArray], str]
@@ -44,6 +45,29 @@ def in_steps(tree: Tree, separator: str, decode: Decode) -> Tree:
     parts, _ = cut(tree, places)
     segments = (replace(segment, text=text) for segment, text in zip(parts.segments, texts, strict=True))
     return replace(parts, segments=tuple(segments))
+
+
+def step_ends(tokens: IntArray, steps: Sequence[str], decode: Decode) -> list[int]:
+    """The number of tokens after which each step is whole; a token that spans two belongs to the earlier.
+
+    Args:
+        tokens: of an answer.
+        steps: the texts that the answer is made of.
+
+    Raises:
+        TaskError: the tokens say another text, or a token holds a whole step and more.
+    """
+    if decode(tokens) != "".join(steps):
+        raise TaskError(
+            "its tokens do not give the text of its steps back.", hint="take a tokenizer that keeps every character."
+        )
+    ends: list[int] = []
+    for length in accumulate(map(len, steps[:-1])):
+        ends.append(bisect_left(range(len(tokens) + 1), length, key=lambda count: len(decode(tokens[:count]))))
+    ends.append(len(tokens))
+    if any(after <= before for before, after in pairwise([0, *ends])):
+        raise TaskError("a token of it holds more than a step.", hint="join such steps.")
+    return ends
 
 
 def _texts(segment: Segment, ends: list[int], decode: Decode) -> list[str]:

@@ -9,9 +9,10 @@ from laurel.credit.continuations import (
     is_continuation,
 )
 from laurel.credit.credit import Credit, CreditRule
-from laurel.credit.critic import CriticRule, GeneralisedAdvantage, OffPolicyRule, TurnAdvantage, VTrace
+from laurel.credit.critic import CriticRule, GeneralisedAdvantage, TurnAdvantage
 from laurel.credit.fans import branch_advantages, rollout_shares, segment_values
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
+from laurel.credit.off_policy import OffPolicyRule, Retrace, VTrace
 from laurel.credit.preferred import Preferred, Thumbs
 from laurel.credit.process import ProcessScores
 from laurel.credit.retrace import retrace
@@ -28,6 +29,7 @@ from laurel.credit.rules import (
 )
 from laurel.credit.shaping import with_scores, with_token_rewards
 from laurel.credit.standardise import standardise_step
+from laurel.credit.step_labels import Estimate, labelled_steps, monte_carlo_labels, step_places, steps_of
 from laurel.credit.temporal import Differences, temporal_differences
 from laurel.credit.turns import turn_targets
 
@@ -36,6 +38,7 @@ __all__ = [
     "CreditRule",
     "CriticRule",
     "Differences",
+    "Estimate",
     "EveryToken",
     "GeneralisedAdvantage",
     "GreedyBaseline",
@@ -46,6 +49,7 @@ __all__ = [
     "Place",
     "Preferred",
     "ProcessScores",
+    "Retrace",
     "Returns",
     "RewardToGo",
     "SiblingMean",
@@ -61,7 +65,9 @@ __all__ = [
     "continued",
     "cut",
     "is_continuation",
+    "labelled_steps",
     "leave_one_out",
+    "monte_carlo_labels",
     "policy_lengths",
     "retrace",
     "rollout_shares",
@@ -69,6 +75,8 @@ __all__ = [
     "sibling_mean",
     "standardise_step",
     "standardised",
+    "step_places",
+    "steps_of",
     "temporal_differences",
     "turn_targets",
     "with_scores",

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from laurel.credit import labelled_steps
 from laurel.errors import LearnerError
 from laurel.learner.batching import Microbatch, Piece, microbatches
 from laurel.learner.learner import TOKENS_PER_MICROBATCH
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.work import packed_row
 from laurel.metrics import Metric
-from laurel.objectives.reward_models import RewardBatch, RewardObjective
+from laurel.objectives.reward_models import RewardBatch, RewardObjective, reads_steps
 from laurel.policy import RewardModel, answer_ends
 from laurel.preferences import Calibration, calibration
 from laurel.tree import FloatArray, Score, Tree
@@ -53,7 +54,8 @@ class RewardLearner:
     """Fits a reward model to trees whose leaves are answers that somebody judged (`laurel.judged.comparison`).
 
     One optimiser step minimises the mean over prompts of `objective.losses`. A tree stays in one micro-batch, and what
-    each prompt counts is fixed before: no split changes the gradient. Leaves without a score are left out.
+    each prompt counts is fixed before: no split changes the gradient. Leaves without a score are left out. An objective
+    of steps (`laurel.objectives.StepLabels`) reads `laurel.credit.labelled_steps` in place of leaves.
 
     Args:
         model: what is fitted.
@@ -136,7 +138,7 @@ class RewardLearner:
         """What the model says of the leaves of each tree that have a score, in their order."""
         said: list[FloatArray] = []
         for micro in _microbatches(trees, self._together):
-            sizes = [len(_judged(piece.tree)) for piece in micro.pieces]
+            sizes = [len(_judged(self.objective, piece.tree)) for piece in micro.pieces]
             values = self._rewards(micro).rewards.cpu().numpy()
             said += np.split(values, np.cumsum(sizes)[:-1])
         return said
@@ -166,7 +168,7 @@ class RewardLearner:
 
     def _rewards(self, micro: Microbatch) -> RewardBatch:
         trees = [piece.tree for piece in micro.pieces]
-        judged = [_judged(tree) for tree in trees]
+        judged = [_judged(self.objective, tree) for tree in trees]
         ends = answer_ends(trees, [[leaf for leaf, _ in some] for some in judged])
         device = self.model.device
         return RewardBatch(
@@ -196,7 +198,7 @@ def reported(
     for tree, said in zip(trees, rewards, strict=True):
         if not _teaches(objective, tree):
             continue
-        scores = torch.tensor([score for _, score in _judged(tree)], dtype=torch.float64)
+        scores = torch.tensor([score for _, score in _judged(objective, tree)], dtype=torch.float64)
         values = torch.as_tensor(said, dtype=torch.float64)
         alone = torch.zeros(len(scores), dtype=torch.int64, device=own.device)
         batch = RewardBatch(values.to(own.device), scores.to(own.device), alone, 1)
@@ -213,13 +215,15 @@ def reported(
 
 def _teaches(objective: RewardObjective, tree: Tree) -> bool:
     try:
-        return objective.teaches([score for _, score in _judged(tree)])
+        return objective.teaches([score for _, score in _judged(objective, tree)])
     except LearnerError as error:
         raise LearnerError(f"Task {tree.task_id}: {error.message}", hint=error.hint) from error
 
 
-def _judged(tree: Tree) -> list[tuple[int, float]]:
-    """The leaves that have a score, with it."""
+def _judged(objective: RewardObjective, tree: Tree) -> list[tuple[int, float]]:
+    """The segments at whose ends rewards are read (steps, or leaves), and what was said of each."""
+    if reads_steps(objective):
+        return labelled_steps(tree)
     outcomes = [(leaf, tree.segments[leaf].outcome) for leaf in tree.leaves]
     return [(leaf, o.score.value) for leaf, o in outcomes if o is not None and isinstance(o.score, Score)]
 

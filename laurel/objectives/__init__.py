@@ -1,7 +1,5 @@
 """Objectives: pure functions from scored tokens to per-token losses, and the weights that average them."""
 
-from collections.abc import Callable
-
 from laurel.objectives.batch import TokenBatch, TokenLoss
 from laurel.objectives.clipped import ClippedRatio, clipped
 from laurel.objectives.control import Constraint, Control, DualAscent, Proportional
@@ -38,6 +36,7 @@ from laurel.objectives.reward_losses import (
     ordinal_loss,
     plackett_luce_loss,
     rising,
+    step_label_loss,
 )
 from laurel.objectives.reward_models import (
     Binary,
@@ -47,22 +46,15 @@ from laurel.objectives.reward_models import (
     Predictions,
     RewardBatch,
     RewardObjective,
+    StepLabels,
+    reads_steps,
 )
 from laurel.objectives.rollouts import RolloutBatch, RolloutLoss, StepConstant, needs_constant, reads_rollouts
 from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
 from laurel.objectives.surrogate import Surrogate, surrogate
 from laurel.objectives.weighted import SamplerCorrection, WeightedPolicyGradient, capped_weight
 
-REWARD_OBJECTIVES: dict[str, Callable[..., RewardObjective]] = {
-    "binary": Binary,
-    "bradley_terry": BradleyTerry,
-    "ordinal": Ordinal,
-    "plackett_luce": PlackettLuce,
-}
-"""What a reward model is fitted by, as a recipe names it."""
-
 __all__ = [
-    "REWARD_OBJECTIVES",
     "Binary",
     "BradleyTerry",
     "Budget",
@@ -98,6 +90,7 @@ __all__ = [
     "SequenceRatio",
     "SimplePreference",
     "StepConstant",
+    "StepLabels",
     "Surrogate",
     "TokenBatch",
     "TokenLoss",
@@ -122,9 +115,11 @@ __all__ = [
     "plackett_luce_loss",
     "policy_gradient",
     "reads_rollouts",
+    "reads_steps",
     "rising",
     "robust_dpo_loss",
     "sequence_log_ratio",
     "simpo_loss",
+    "step_label_loss",
     "surrogate",
 ]

@@ -104,6 +104,20 @@ def binary_loss(rewards: torch.Tensor, good: torch.Tensor, cutpoint: torch.Tenso
     return -logsigmoid(torch.where(good, rewards - cutpoint, cutpoint - rewards))
 
 
+def step_label_loss(log_odds: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """-l log sigma(z) - (1 - l) log sigma(-z): the cross-entropy between a step's label and what is said of it.
+
+    Args:
+        log_odds: [N] z, the log-odds that the step is right.
+        labels: [N] l in [0, 1]: 0 or 1, or a share of right continuations; the minimum is at sigma(z) = l.
+
+    Example: z = log 3 gives log(4/3) under l = 1, log 4 under l = 0, and their mean under l = 1/2.
+    Source: Lightman et al. 2023, arXiv 2305.20050, section 2.6 (l in {0, 1}); Math-Shepherd, arXiv 2312.08935,
+    equation 2.
+    """
+    return -labels * logsigmoid(log_odds) - (1 - labels) * logsigmoid(-log_odds)
+
+
 def rising(parameters: torch.Tensor) -> torch.Tensor:
     """[K] any numbers to strictly rising ones: the first as it is, then steps of exp(parameter).
 

@@ -5,6 +5,7 @@
     PlackettLuce    `plackett_luce_loss`                   an order; the ranking counts as one     none
     Ordinal         `ordinal_loss`                         whole numbers from lowest to highest    cutpoints
     Binary          `binary_loss`                          0 (down) and 1 (up)                     the cutpoint
+    StepLabels      `step_label_loss`                      labels of steps, from 0 to 1            none
 
 Every prompt that teaches something counts the same, however many answers it has.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 
@@ -25,13 +26,14 @@ from laurel.objectives.reward_losses import (
     ordinal_loss,
     plackett_luce_loss,
     rising,
+    step_label_loss,
 )
 from laurel.objectives.rollouts import means_of_prompts, ordered_pairs
 
 
 @dataclass(frozen=True)
 class RewardBatch:
-    """Judged answers, R of them to Q prompts. Tensors are [R], numbers in float64.
+    """Judged answers, or labelled steps, R of them to Q prompts. Tensors are [R], numbers in float64.
 
     Attributes:
         rewards: what the model says, with gradient.
@@ -60,7 +62,10 @@ class Predictions:
 
 
 class RewardObjective(Protocol):
-    """A likelihood of judgements. `own` [E] are parameters that learn beside the model, from `start()`."""
+    """A likelihood of judgements. `own` [E] are parameters that learn beside the model, from `start()`.
+
+    One with an attribute `of_steps` that is true is about the steps of answers, see `reads_steps`.
+    """
 
     def start(self) -> torch.Tensor: ...
 
@@ -201,6 +206,41 @@ class Binary:
     def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions:
         leads = batch.rewards - own[0]
         return _of_leads(torch.where(batch.scores > 0, leads, -leads))
+
+
+@dataclass(frozen=True)
+class StepLabels:
+    """The mean of `step_label_loss` over the labelled steps of a prompt: what a process reward model is fitted by.
+
+    The model's reward at the end of a step is the log-odds that it is right. There is no cutpoint, so that the model
+    alone says the probability. A prediction is "right" or "wrong"; under a label between them it is right in part.
+    """
+
+    of_steps: ClassVar[Literal[True]] = True
+
+    def start(self) -> torch.Tensor:
+        return torch.zeros(0, dtype=torch.float64)
+
+    def teaches(self, scores: Sequence[float]) -> bool:
+        wrong = [score for score in scores if not 0 <= score <= 1]
+        if wrong:
+            raise LearnerError(f"The label {wrong[0]} of a step is no probability.", hint="labels lie in [0, 1].")
+        return bool(scores)
+
+    def losses(self, batch: RewardBatch, own: torch.Tensor) -> torch.Tensor:
+        values = step_label_loss(batch.rewards, batch.scores)
+        return means_of_prompts(values, batch.prompts, batch.prompt_count)
+
+    def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions:
+        log_odds = batch.rewards.detach()
+        said = (torch.sign(log_odds) + 1) / 2  # a half where it says neither
+        correct = said * batch.scores + (1 - said) * (1 - batch.scores)
+        return Predictions(torch.sigmoid(log_odds.abs()), correct)
+
+
+def reads_steps(objective: RewardObjective) -> bool:
+    """Whether its scores are labels of steps (the parts of a score, as `laurel.rewards.step_scores` names them)."""
+    return bool(getattr(objective, "of_steps", False))
 
 
 def _of_pairs(batch: RewardBatch) -> Predictions:

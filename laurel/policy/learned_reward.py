@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ class LearnedReward:
         readings = []
         for numbers in below.values():
             leaves = [asked[number][1].leaf for number in numbers]
-            tree, moved = _above(asked[numbers[0]][1].tree, leaves)
+            tree, moved = asked[numbers[0]][1].tree.above(leaves)
             readings.append(Reading(tree, tuple((n, moved[leaf]) for n, leaf in zip(numbers, leaves, strict=True))))
         return readings
 
@@ -138,14 +138,6 @@ def same_tokens(policy: Policy, other: Policy) -> bool:
     """Whether two models give every token the same number."""
     same: bool = policy.tokenizer.get_vocab() == other.tokenizer.get_vocab()
     return same and policy.vocabulary_size == other.vocabulary_size
-
-
-def _above(tree: Tree, leaves: Sequence[int]) -> tuple[Tree, dict[int, int]]:
-    """The part of a tree above some leaves, and where its segments are now."""
-    kept = sorted({segment for leaf in leaves for segment in tree.path(leaf)})
-    moved = {old: new for new, old in enumerate(kept)}
-    segments = (replace(tree.segments[old], parent=moved.get(tree.segments[old].parent, -1)) for old in kept)
-    return replace(tree, segments=tuple(segments)), moved
 
 
 def _batches(readings: Sequence[Reading]) -> list[list[Reading]]:

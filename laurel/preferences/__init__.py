@@ -3,15 +3,17 @@
 from collections.abc import Callable
 
 from laurel.preferences.calibration import Calibration, calibration
+from laurel.preferences.judged_steps import JudgedSteps, judged_steps
 from laurel.preferences.left_out import BadRow, Fault, LeftOut
 from laurel.preferences.preference import Kind, Preference
-from laurel.preferences.sources import PreferenceSet, pairs, rankings, ratings, thumbs
+from laurel.preferences.sources import PreferenceSet, pairs, rankings, ratings, step_labels, thumbs
 from laurel.preferences.teachers import Query, ScriptedTeacher, Teacher, TerminalTeacher, taught
 
 SOURCES: dict[str, Callable[..., PreferenceSet]] = {
     "pairs": pairs,
     "rankings": rankings,
     "ratings": ratings,
+    "step_labels": step_labels,
     "thumbs": thumbs,
 }
 """The sources that a recipe names."""
@@ -21,6 +23,7 @@ __all__ = [
     "BadRow",
     "Calibration",
     "Fault",
+    "JudgedSteps",
     "Kind",
     "LeftOut",
     "Preference",
@@ -30,9 +33,11 @@ __all__ = [
     "Teacher",
     "TerminalTeacher",
     "calibration",
+    "judged_steps",
     "pairs",
     "rankings",
     "ratings",
+    "step_labels",
     "taught",
     "thumbs",
 ]

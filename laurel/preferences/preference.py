@@ -5,6 +5,7 @@
     ranking   answers ["a", "b", "c"], ranks [2, 1, 2]    answers ("a", "b", "c")   scores (0.5, 2, 0.5)
     rating    answers ["a", "b"], ratings [3, 5]          answers ("a", "b")        scores (3, 5)
     thumb     completion "4", label true                  answers ("4",)            scores (1,)
+    steps     completions ["a", "b"], labels [1, 0.2]     answers ("a\\nb",)         scores (0.2,): `judged_steps`
 
 A greater score is a better answer. Methods that compare read the order alone, and equal scores make no pair.
 """
@@ -27,6 +28,7 @@ class Kind(StrEnum):
     RANKING = "ranking"
     RATING = "rating"
     THUMB = "thumb"
+    STEPS = "steps"
 
 
 @dataclass(frozen=True)

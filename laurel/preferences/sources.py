@@ -16,6 +16,7 @@ from laurel.preferences.columns import (
     RatingColumns,
     ThumbColumns,
 )
+from laurel.preferences.judged_steps import StepColumns
 from laurel.preferences.left_out import BadRow, Fault, LeftOut
 from laurel.preferences.preference import Preference
 from laurel.tasks import Columns, TaskSet
@@ -164,6 +165,39 @@ def thumbs(
         TaskError: as `pairs`.
     """
     columns = ThumbColumns(Columns(prompt, None, id, None, system, conversation), completion, label)
+    return _read(path, rows, columns, limit, strict)
+
+
+def step_labels(
+    path: str | Path | None = None,
+    *,
+    rows: Rows | None = None,
+    prompt: str = "prompt",
+    steps: str = "completions",
+    labels: str = "labels",
+    separator: str = "\n",
+    id: str | None = None,
+    system: str | None = None,
+    conversation: bool = False,
+    limit: int | None = None,
+    strict: bool = False,
+) -> PreferenceSet:
+    """Answers in steps, each of which was labelled: what a process reward model is fitted to.
+
+        {"prompt": "2+2+3?", "completions": ["2+2=4", "4+3=8"], "labels": [true, false]}
+
+    Args:
+        steps, labels: the columns. A label is true, false, a number in [0, 1] (the probability that the step is right),
+            or null for a step that nobody looked at. A row without any label was skipped.
+        separator: what ends every step but the last; it is put there where it is not.
+        path, rows, prompt, id, system, conversation, limit, strict: as `pairs`.
+
+    Raises:
+        TaskError: as `pairs`; for an empty separator.
+    """
+    if not separator:
+        raise TaskError("The separator of steps is empty.", hint=r'such as separator="\n".')
+    columns = StepColumns(Columns(prompt, None, id, None, system, conversation), steps, labels, separator)
     return _read(path, rows, columns, limit, strict)
 
 

@@ -17,6 +17,7 @@ from laurel.objectives import (
     ordinal_loss,
     plackett_luce_loss,
     rising,
+    step_label_loss,
 )
 
 NUMBERS = st.floats(-20, 20)
@@ -139,3 +140,19 @@ def test_gradients_stay_finite_in_the_tails() -> None:
     losses = ordinal_loss(rewards, torch.tensor([0, 0, 1, 1]), numbers(-1, 1))
     (gradient,) = torch.autograd.grad(losses.sum(), rewards)
     torch.testing.assert_close(gradient, numbers(1, 0, 1, -1), rtol=0, atol=1e-12)
+
+
+def test_step_labels_by_hand() -> None:
+    losses = step_label_loss(numbers(log(3), log(3), log(3), 0), numbers(1, 0, 0.5, 0.3))
+    torch.testing.assert_close(
+        losses, numbers(log(4 / 3), log(4), (log(4 / 3) + log(4)) / 2, log(2)), rtol=0, atol=1e-12
+    )
+
+
+@given(NUMBERS, st.floats(0, 1))
+def test_step_labels_are_a_cross_entropy_that_is_least_at_the_label(log_odds: float, label: float) -> None:
+    torch_says = torch.nn.functional.binary_cross_entropy_with_logits(numbers(log_odds), numbers(label))
+    torch.testing.assert_close(step_label_loss(numbers(log_odds), numbers(label))[0], torch_says)
+    z = numbers(log_odds).requires_grad_()
+    (gradient,) = torch.autograd.grad(step_label_loss(z, numbers(label)).sum(), z)
+    torch.testing.assert_close(gradient, torch.sigmoid(numbers(log_odds)) - label, rtol=0, atol=1e-9)
