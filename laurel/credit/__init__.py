@@ -49,7 +49,6 @@ __all__ = [
     "Place",
     "Preferred",
     "ProcessScores",
-    "Retrace",
     "Returns",
     "RewardToGo",
     "SiblingMean",

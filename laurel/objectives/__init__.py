@@ -1,5 +1,7 @@
 """Objectives: pure functions from scored tokens to per-token losses, and the weights that average them."""
 
+from collections.abc import Callable
+
 from laurel.objectives.batch import TokenBatch, TokenLoss
 from laurel.objectives.clipped import ClippedRatio, clipped
 from laurel.objectives.control import Constraint, Control, DualAscent, Proportional
@@ -54,7 +56,17 @@ from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
 from laurel.objectives.surrogate import Surrogate, surrogate
 from laurel.objectives.weighted import SamplerCorrection, WeightedPolicyGradient, capped_weight
 
+REWARD_OBJECTIVES: dict[str, Callable[..., RewardObjective]] = {
+    "binary": Binary,
+    "bradley_terry": BradleyTerry,
+    "ordinal": Ordinal,
+    "plackett_luce": PlackettLuce,
+    "step_labels": StepLabels,
+}
+"""What a reward model is fitted by, as a recipe names it."""
+
 __all__ = [
+    "REWARD_OBJECTIVES",
     "Binary",
     "BradleyTerry",
     "Budget",
