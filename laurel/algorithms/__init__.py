@@ -19,6 +19,7 @@ from laurel.algorithms.branching import Branching
 from laurel.algorithms.constraints import KL
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.imitation_methods import distill
+from laurel.algorithms.inverse_methods import iq_learn
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
@@ -52,6 +53,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "grpo",
     "gspo",
     "ipo",
+    "iq_learn",
     "kto",
     "online_dpo",
     "orpo",

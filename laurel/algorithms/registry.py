@@ -8,6 +8,7 @@ from types import MappingProxyType
 from laurel.algorithms.algorithm import Algorithm
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.imitation_methods import distill
+from laurel.algorithms.inverse_methods import iq_learn
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
@@ -27,6 +28,7 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
             grpo,
             gspo,
             ipo,
+            iq_learn,
             kto,
             online_dpo,
             orpo,

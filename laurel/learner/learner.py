@@ -333,7 +333,8 @@ class Learner:
                     f"{int(versions[first])}, but the learner is at version {self.version}, and "
                     f"'{self.algorithm.name}' takes its experience for its own.",
                     hint="draw fresh rollouts before every update (policy_version=learner.version), or wrap the "
-                    "objective in laurel.objectives.SamplerCorrection, or take the credit from laurel.credit.VTrace.",
+                    "objective in laurel.objectives.SamplerCorrection, or take credit that corrects for the age: "
+                    "ppo(values='vtrace'), or laurel.credit.VTrace.",
                 )
 
     def _weights(
@@ -462,6 +463,7 @@ class Learner:
             rollout=torch.from_numpy(work.table.rollouts[batch.scored]).to(log_probs.device),
             reference_log_probs=reference,
             reference_divergence=scores.divergence,
+            log_normaliser=scores.log_normaliser,
         )
 
     def _refuse(self, batches: list[Microbatch], losses: list[float], work: Work) -> None:

@@ -53,6 +53,7 @@ from laurel.objectives.reward_models import (
 )
 from laurel.objectives.rollouts import RolloutBatch, RolloutLoss, StepConstant, needs_constant, reads_rollouts
 from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
+from laurel.objectives.soft_q import InverseSoftQ, implied_rewards
 from laurel.objectives.surrogate import Surrogate, surrogate
 from laurel.objectives.weighted import SamplerCorrection, WeightedPolicyGradient, capped_weight
 
@@ -81,6 +82,7 @@ __all__ = [
     "DualAscent",
     "EntropyBonus",
     "IdentityPreference",
+    "InverseSoftQ",
     "KLPenalty",
     "KLReward",
     "NegativeLogLikelihood",
@@ -114,6 +116,7 @@ __all__ = [
     "clipped",
     "davidson_loss",
     "dpo_loss",
+    "implied_rewards",
     "ipo_loss",
     "k1",
     "k2",

@@ -24,6 +24,7 @@ class TokenBatch:
         reference_log_probs: under the named reference, or None when nothing asks for it.
         reference_divergence: KL(policy, reference) of the distribution at the token, summed over the vocabulary, in
             nats, with gradient, or the form of divergence that the objective asks for; None when nothing asks for it.
+        log_normaliser: logsumexp of the logits that predict the token, with gradient; None where there are none.
     """
 
     log_probs: torch.Tensor
@@ -34,6 +35,7 @@ class TokenBatch:
     rollout: torch.Tensor
     reference_log_probs: torch.Tensor | None = None
     reference_divergence: torch.Tensor | None = None
+    log_normaliser: torch.Tensor | None = None
 
 
 class TokenLoss(Protocol):

@@ -12,6 +12,7 @@ from laurel.policy.reward_ensemble import RewardEnsemble, disagreement, mean_rew
 from laurel.policy.reward_files import export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
 from laurel.policy.saved_reward import SavedReward, as_reward, export_reward_models, reward_for, reward_models_in
+from laurel.policy.soft_q_reward import SoftQ, SoftQReward
 from laurel.policy.tiny import tiny
 from laurel.policy.tree_attention import TreeAttention
 
@@ -27,6 +28,8 @@ __all__ = [
     "RewardEnsemble",
     "RewardModel",
     "SavedReward",
+    "SoftQ",
+    "SoftQReward",
     "TokenScores",
     "TreeAttention",
     "TreeLayout",

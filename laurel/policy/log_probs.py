@@ -5,6 +5,7 @@ For the row r of hidden state h_r, temperature t_r and kept set K_r (all of the 
     z_r   = cap(scale * (W h_r + b)) / t_r   restricted to K_r        cap(x) = c tanh(x / c), or x
     log_probability(n) = z_r[token_n] - logsumexp(z_r)                r = row of n
     entropy(r)         = logsumexp(z_r) - sum_v softmax(z_r)_v z_rv
+    log_normaliser(r)  = logsumexp(z_r)
 
 The forward pass goes over chunks of rows and keeps one logsumexp and one entropy per row; the backward pass computes
 the logits of each chunk again. So memory is one chunk, whatever the number of tokens times the vocabulary, for one
@@ -82,10 +83,12 @@ class Rows:
     kept: KeptIds | None = None
 
 
-def log_probs_and_entropy(
+def scores_of_rows(
     hidden: Tensor, head: Head, rows: Rows, *, entropy: bool = True, chunk_elements: int = CHUNK_ELEMENTS
-) -> tuple[Tensor, Tensor]:
-    """Log-probability of every token [N] and entropy of every row [R] in nats, differentiable in `hidden` and head.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability of every token [N], entropy and log-normaliser of every row [R], in nats.
+
+    They are differentiable in `hidden` and in the head.
 
     Args:
         hidden: [R, D] final hidden states.
@@ -95,8 +98,8 @@ def log_probs_and_entropy(
         chunk_elements: most logits to hold at once.
     """
     scores = _ChunkedScores.apply(hidden, head.weight, head.bias, head, rows, entropy, chunk_elements)  # type: ignore[no-untyped-call]
-    log_probs, entropies = scores
-    return log_probs, entropies if entropy else entropies.detach()
+    log_probs, entropies, log_normalisers = scores
+    return log_probs, entropies if entropy else entropies.detach(), log_normalisers
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ class _ChunkedScores(torch.autograd.Function):
         rows: Rows,
         with_entropy: bool,
         chunk_elements: int,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         precise = torch.promote_types(hidden.dtype, torch.float32)
         log_normaliser = hidden.new_empty(len(hidden), dtype=precise)
         entropy = torch.full_like(log_normaliser, torch.nan)
@@ -163,11 +166,13 @@ class _ChunkedScores(torch.autograd.Function):
             _score(hidden, head, rows, chunk, log_probs, log_normaliser, entropy if with_entropy else None)
         ctx.save_for_backward(hidden, weight, bias, log_normaliser, entropy)
         ctx.head, ctx.rows, ctx.with_entropy, ctx.chunk_elements = head, rows, with_entropy, chunk_elements
-        return log_probs, entropy
+        return log_probs, entropy, log_normaliser
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad_log_probs: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, grad_log_probs: Tensor, grad_entropy: Tensor, grad_normaliser: Tensor
+    ) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, log_normaliser, entropy = ctx.saved_tensors
         rows, needs = ctx.rows, ctx.needs_input_grad
         grad_hidden = torch.empty_like(hidden) if needs[0] else None
@@ -176,7 +181,8 @@ class _ChunkedScores(torch.autograd.Function):
         grad: Tensor | None = None
         for chunk in chunks(rows, len(weight), ctx.chunk_elements):
             del grad  # or the last chunk's would live through the next one's peak
-            grad = _logit_gradient(ctx, chunk, grad_log_probs, grad_entropy, hidden, log_normaliser, entropy)
+            grads = (grad_log_probs, grad_entropy, grad_normaliser)
+            grad = _logit_gradient(ctx, chunk, grads, hidden, log_normaliser, entropy)
             grad = grad.to(hidden.dtype)
             if grad_hidden is not None:
                 grad_hidden[chunk.rows] = products.input_gradient(grad, weight)
@@ -216,22 +222,24 @@ def _score(
 def _logit_gradient(
     ctx: Any,
     chunk: Chunk,
-    grad_log_probs: Tensor,
-    grad_entropy: Tensor,
+    gradients: tuple[Tensor, Tensor, Tensor],
     hidden: Tensor,
     log_normaliser: Tensor,
     entropy: Tensor,
 ) -> Tensor:
     """Gradient [C, V] of the raw logits: with p = softmax(z), g = sum of the row's token gradients, e = its entropy's,
+    l = its log-normaliser's,
 
-    dz_v = [v is a token] g_n - p_v (g + e (log p_v + entropy)),   then the slope of temperature, cap and scale.
+    dz_v = [v is a token] g_n - p_v (g - l + e (log p_v + entropy)),   then the slope of temperature, cap and scale.
     """
+    grad_log_probs, grad_entropy, grad_normaliser = gradients
     rows = ctx.rows
     logits, slope, dropped = tempered(hidden, ctx.head, rows, chunk)
     log_p = logits.sub_(log_normaliser[chunk.rows].unsqueeze(1))
     own_row = rows.row[chunk.tokens] - chunk.rows.start
     token_gradient = grad_log_probs[chunk.tokens]
     row_gradient = torch.zeros_like(log_normaliser[chunk.rows]).index_add_(0, own_row, token_gradient)
+    row_gradient -= grad_normaliser[chunk.rows]
     gradient = torch.exp(log_p).neg_()
     if dropped is not None:
         log_p.masked_fill_(dropped, 0)

@@ -20,7 +20,7 @@ from laurel.policy.chat import Chat
 from laurel.policy.divergence import Compared, divergence
 from laurel.policy.fused import FusedDecoder, LayerSettings, fits
 from laurel.policy.fused_decoding import DecodingStep
-from laurel.policy.log_probs import CHUNK_ELEMENTS, Head, log_probs_and_entropy
+from laurel.policy.log_probs import CHUNK_ELEMENTS, Head, scores_of_rows
 from laurel.policy.lora import merged
 from laurel.policy.packed import Packed
 from laurel.policy.quiet import quiet_transformers
@@ -36,12 +36,14 @@ class TokenScores:
     Attributes:
         log_probs: [N] of each token, after temperature and recorded support.
         entropy: [N] of the distribution that it was judged under.
+        log_normaliser: [N] logsumexp of the logits that it was judged under.
         divergence: [N] of that distribution from the reference's, the sum over the vocabulary; None where there was
             no reference to compare with.
     """
 
     log_probs: Tensor
     entropy: Tensor
+    log_normaliser: Tensor
     divergence: Tensor | None = None
 
 
@@ -219,7 +221,7 @@ class Policy:
             PolicyError: when a path is longer than the context.
         """
         hidden = self._predictors(packed)
-        log_probs, row_entropy = log_probs_and_entropy(
+        log_probs, row_entropy, normalisers = scores_of_rows(
             hidden, self.head, packed.rows, entropy=entropy, chunk_elements=chunk_elements
         )
         by_token = None
@@ -227,7 +229,12 @@ class Policy:
             other = reference.compared(packed)
             by_row = divergence(hidden, self.head, other, packed.rows, form=form, chunk_elements=chunk_elements)
             by_token = by_row.index_select(0, packed.row_of)
-        return TokenScores(log_probs.index_select(0, packed.rank), row_entropy.index_select(0, packed.row_of), by_token)
+        return TokenScores(
+            log_probs=log_probs.index_select(0, packed.rank),
+            entropy=row_entropy.index_select(0, packed.row_of),
+            log_normaliser=normalisers.index_select(0, packed.row_of),
+            divergence=by_token,
+        )
 
     def _predictors(self, packed: Packed) -> Tensor:
         """[R, D] the final hidden states that predict the scored tokens."""

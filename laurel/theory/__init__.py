@@ -38,6 +38,7 @@ from laurel.theory.imitation import (
     taught_everywhere,
     taught_on_path,
 )
+from laurel.theory.inverse import maximum_entropy_weights, occupancy
 from laurel.theory.preferences import (
     bradley_terry,
     fitted_rewards,
@@ -81,6 +82,8 @@ __all__ = [
     "kl_divergence",
     "linear_td_matrix",
     "log_log_slope",
+    "maximum_entropy_weights",
+    "occupancy",
     "optimal_path_probs",
     "path_episode",
     "path_log_probs",

@@ -180,6 +180,12 @@ def audit(
             "nothing to compare it with.",
             hint="it is at rest where the policy equals the teacher, and needs no audit for that.",
         )
+    if getattr(algorithm.objective, "needs_normaliser", False):
+        raise ConfigurationError(
+            f"'{algorithm.name}' recovers a reward from demonstrations: its gradient estimates none of the return of "
+            "another one.",
+            hint="where it rests is known instead: see laurel.objectives.InverseSoftQ.",
+        )
     if reads_rollouts(algorithm.objective):
         raise ConfigurationError(
             f"'{algorithm.name}' compares answers with each other: its gradient is not an estimate of that of the "

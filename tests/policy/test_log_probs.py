@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.profiler import ProfilerActivity, profile
 
-from laurel.policy.log_probs import Head, KeptIds, Rows, log_probs_and_entropy
+from laurel.policy.log_probs import Head, KeptIds, Rows, scores_of_rows
 
 
 def rows_of(counts: list[int], temperatures: list[float], vocabulary: int, seed: int, kept: bool) -> Rows:
@@ -35,7 +35,7 @@ def rows_of(counts: list[int], temperatures: list[float], vocabulary: int, seed:
     )
 
 
-def naive(hidden: torch.Tensor, head: Head, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+def naive(hidden: torch.Tensor, head: Head, rows: Rows) -> tuple[torch.Tensor, ...]:
     logits = hidden @ head.weight.T
     if head.bias is not None:
         logits = logits + head.bias
@@ -43,16 +43,17 @@ def naive(hidden: torch.Tensor, head: Head, rows: Rows) -> tuple[torch.Tensor, t
     if head.softcap is not None:
         logits = torch.tanh(logits / head.softcap) * head.softcap
     logits = logits / rows.temperatures.unsqueeze(1)
-    entropies, log_probs = [], []
+    entropies, log_probs, normalisers = [], [], []
     for r in range(len(hidden)):
         ids = torch.arange(logits.shape[1])
         if rows.kept is not None and rows.kept.offsets[r + 1] > rows.kept.offsets[r]:
             ids = rows.kept.ids[rows.kept.offsets[r] : rows.kept.offsets[r + 1]]
         scores = torch.log_softmax(logits[r, ids], 0)
         entropies.append(-(scores.exp() * scores).sum())
+        normalisers.append(torch.logsumexp(logits[r, ids], 0))
         for n in range(rows.offsets[r], rows.offsets[r + 1]):
             log_probs.append(scores[ids == rows.token[n]].sum())
-    return torch.stack(log_probs), torch.stack(entropies)
+    return torch.stack(log_probs), torch.stack(entropies), torch.stack(normalisers)
 
 
 @settings(max_examples=40, deadline=None)
@@ -83,7 +84,7 @@ def test_chunks_equal_the_naive_formula(
     temperatures = (0.5 + torch.rand(len(counts), generator=draw)).tolist()
     rows = rows_of(counts, temperatures, vocabulary, seed, kept)
     head = Head(weight, offset, scale, softcap)
-    ours = log_probs_and_entropy(hidden, head, rows, chunk_elements=chunk)
+    ours = scores_of_rows(hidden, head, rows, chunk_elements=chunk)
     expected = naive(hidden, head, rows)
     inputs = [tensor for tensor in (hidden, weight, offset) if tensor is not None]
     directions = [torch.randn(len(part), generator=draw, dtype=torch.float64) for part in expected]
@@ -104,7 +105,7 @@ def test_gradient_within_a_millionth_of_the_naive_one_in_float32() -> None:
     rows = rows_of([1] * 200, [1.0] * 200, 500, 0, False)
     inputs = (hidden, weight)
     pairs = (
-        log_probs_and_entropy(hidden, Head(weight), rows, chunk_elements=7 * 500),
+        scores_of_rows(hidden, Head(weight), rows, chunk_elements=7 * 500),
         naive(hidden, Head(weight), rows),
     )
     one, other = (torch.autograd.grad((pair[0].sum() + pair[1].sum()) / 200, inputs) for pair in pairs)
@@ -116,7 +117,7 @@ def test_by_hand() -> None:
     """Logits (0, log 3) give probabilities 1/4 and 3/4; at temperature 1/2 they give 1/10 and 9/10."""
     head = Head(torch.tensor([[0.0], [math.log(3.0)]]))
     rows = Rows(torch.tensor([1.0, 0.5]), torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), np.array([0, 2, 3]))
-    log_probs, entropy = log_probs_and_entropy(torch.ones(2, 1), head, rows)
+    log_probs, entropy, _ = scores_of_rows(torch.ones(2, 1), head, rows)
     torch.testing.assert_close(log_probs.exp(), torch.tensor([0.25, 0.75, 0.9]))
     expected = [-(0.25 * math.log(0.25) + 0.75 * math.log(0.75)), -(0.1 * math.log(0.1) + 0.9 * math.log(0.9))]
     torch.testing.assert_close(entropy, torch.tensor(expected))
@@ -131,7 +132,7 @@ def test_a_support_of_one_has_no_entropy_and_no_gradient() -> None:
         np.array([0, 1]),
         KeptIds(torch.tensor([4]), np.array([0, 1])),
     )
-    log_probs, entropy = log_probs_and_entropy(torch.randn(1, 3), Head(weight), rows)
+    log_probs, entropy, _ = scores_of_rows(torch.randn(1, 3), Head(weight), rows)
     assert log_probs.item() == 0 and entropy.item() == 0
     (log_probs.sum() + entropy.sum()).backward()
     assert torch.equal(weight.grad, torch.zeros_like(weight))
@@ -143,7 +144,7 @@ def peak_bytes(count: int, vocabulary: int, width: int = 4) -> int:
     weight = torch.randn(vocabulary, width, requires_grad=True)
     rows = rows_of([1] * count, [1.0] * count, vocabulary, 0, False)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        log_probs, entropy = log_probs_and_entropy(hidden, Head(weight), rows, chunk_elements=1 << 19)
+        log_probs, entropy, _ = scores_of_rows(hidden, Head(weight), rows, chunk_elements=1 << 19)
         (log_probs.sum() + entropy.sum()).backward()
     events = profiler.profiler.kineto_results.events()
     steps = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]

@@ -1,0 +1,120 @@
+"""The reward that a policy's own logits imply, read token by token, and paid to another policy.
+
+    r_t = Q(s_t, a_t) - gamma V(s_(t+1)),     Q = the logit of the token, V = logsumexp of the logits
+    V(s_(t+1)) = 0 after the end of an answer; where a limit cut it off, what its last state is worth
+
+See `laurel.objectives.InverseSoftQ`, which fits a policy so that this reward explains demonstrations. At gamma = 1 the
+rewards of a whole answer sum to log pi(answer) + V(prompt): a constant of the prompt above its log-probability.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from laurel.policy.learned_reward import LearnedReward, Reading
+from laurel.policy.load import load
+from laurel.policy.log_probs import CHUNK_ELEMENTS
+from laurel.policy.packed import pack
+from laurel.policy.policy import Policy
+from laurel.policy.reward_model import RewardModel
+from laurel.policy.tree_attention import TreeAttention
+from laurel.tree import Ending, FloatArray, Rollout, Source, Tree
+
+
+class SoftQ:
+    """A policy as the soft Q-function that it is.
+
+    Attributes:
+        trunk: the policy; only read.
+        discount: gamma.
+    """
+
+    def __init__(self, trunk: Policy, discount: float = 1.0) -> None:
+        self.trunk = trunk
+        self.discount = discount
+
+    @property
+    def device(self) -> torch.device:
+        return self.trunk.device
+
+    @property
+    def description(self) -> dict[str, object]:
+        """What a run records of it: the policy's name, and SHA-256 over all its weights as they are now."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.trunk.model.named_parameters()):
+            plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(f"{name}/{tensor.dtype}/{list(tensor.shape)}\n".encode() + plain.numpy().tobytes())
+        return {"policy": self.trunk.name, "fingerprint": digest.hexdigest(), "discount": self.discount}
+
+    @torch.no_grad()
+    def token_rewards(self, trees: Sequence[Tree]) -> list[list[FloatArray]]:
+        """r_t of the policy tokens of every rollout of every tree, in their order on the path."""
+        packed = pack(trees, [np.zeros(len(tree.flat), np.bool_) for tree in trees], self.device)
+        hidden = self.trunk.hidden_states(packed.tokens, packed.positions, TreeAttention.of(packed))
+        offsets = np.cumsum([0, *(len(tree.flat) for tree in trees)])
+        parents = np.concatenate([t.flat.parent + start for t, start in zip(trees, offsets[:-1], strict=True)])
+        tokens = np.concatenate([tree.flat.tokens for tree in trees])
+        chosen, values = np.zeros(len(tokens)), np.zeros(len(tokens))
+        size = max(1, CHUNK_ELEMENTS // self.trunk.vocabulary_size)
+        for start in range(0, len(tokens), size):
+            logits = self.trunk.logits(hidden[start : start + size])
+            values[start : start + size] = torch.logsumexp(logits, 1).double().cpu().numpy()
+            read = np.flatnonzero((parents >= start) & (parents < start + size))
+            places = (torch.from_numpy(parents[read] - start), torch.from_numpy(tokens[read]))
+            chosen[read] = logits[places[0].to(logits.device), places[1].to(logits.device)].double().cpu().numpy()
+        return [
+            [self._of_rollout(rollout, chosen[start:end], values[start:end]) for rollout in tree.rollouts]
+            for tree, start, end in zip(trees, offsets[:-1], offsets[1:], strict=True)
+        ]
+
+    def _of_rollout(self, rollout: Rollout, chosen: FloatArray, values: FloatArray) -> FloatArray:
+        """Args: chosen, values: [T] the logit of each token of the tree, and V after it."""
+        flat = rollout.tree.flat
+        written = np.concatenate(
+            [
+                np.arange(flat.starts[segment], flat.ends[segment])
+                for segment in rollout.tree.path(rollout.leaf)
+                if rollout.tree.segments[segment].source is Source.POLICY
+            ]
+            or [np.empty(0, np.int64)]
+        )
+        if rollout.outcome is None:
+            cut = int(flat.tokens[flat.ends[rollout.leaf] - 1]) not in self.trunk.end_ids
+        else:
+            cut = rollout.outcome.ending is Ending.TRUNCATED
+        after = [values[flat.ends[rollout.leaf] - 1] if cut else 0.0]
+        following = np.concatenate([values[flat.parent[written[1:]]], after])[: len(written)]
+        rewards: FloatArray = chosen[written] - self.discount * following
+        return rewards
+
+
+class SoftQReward(LearnedReward):
+    """reward(task, rollout) = the sum of r_t over what the policy wrote, r of the soft Q-function that `policy` is.
+
+        reward: {name: soft_q, policy: runs/iq/model}                       in a recipe, or
+        laurel.train(..., reward=laurel.policy.SoftQReward("expert-like"))   in Python
+
+    Args:
+        policy: a policy, or the hub name or directory of one; nothing here changes it.
+        discount: gamma, as it was fitted with.
+        writer: as in `LearnedReward`.
+    """
+
+    def __init__(self, policy: Policy | str | Path, *, discount: float = 1.0, writer: Policy | None = None) -> None:
+        made = policy if isinstance(policy, Policy) else load(str(policy))
+        self.soft_q = SoftQ(made, discount)
+        super().__init__(cast(RewardModel, self.soft_q), writer=writer)
+
+    def _rewards(self, batch: Sequence[Reading]) -> list[float]:
+        by_tree = self.soft_q.token_rewards([reading.tree for reading in batch])
+        return [
+            float(rewards[reading.tree.leaves.index(leaf)].sum())
+            for reading, rewards in zip(batch, by_tree, strict=True)
+            for _, leaf in reading.places
+        ]
