@@ -50,7 +50,6 @@ _METHODS = (
     "grpo",
     "gspo",
     "ipo",
-    "iq_learn",
     "kto",
     "online_dpo",
     "orpo",
@@ -88,6 +87,7 @@ _NAMES = {
     "evaluate": "laurel.evaluation",
     "explain": "laurel.plan",
     "export": "laurel.restoring",
+    "label": "laurel.preferences",
     "methods": "laurel.plan",
     "policy_of_run": "laurel.restoring",
     "show": "laurel.showing",
@@ -130,8 +130,8 @@ __all__ = [
     "grpo",
     "gspo",
     "ipo",
-    "iq_learn",
     "kto",
+    "label",
     "learner",
     "methods",
     "objectives",
@@ -189,7 +189,6 @@ if TYPE_CHECKING:
         grpo,
         gspo,
         ipo,
-        iq_learn,
         kto,
         online_dpo,
         orpo,
@@ -212,6 +211,7 @@ if TYPE_CHECKING:
     from laurel.learner import CriticSettings, OptimiserSettings
     from laurel.objectives import Budget
     from laurel.plan import explain, methods
+    from laurel.preferences import label
     from laurel.restoring import export, policy_of_run
     from laurel.rewards import check_reward
     from laurel.rollout import Limits

@@ -198,6 +198,34 @@ def eval(
 
 
 @app.command()
+def label(
+    questions: Annotated[
+        Path, typer.Argument(help="JSONL or Parquet: prompt and answers, or what eval --output wrote.")
+    ],
+    output: Annotated[Path, typer.Option(help="The file of labels; it grows, a line for each.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many labels.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes which answer stands first.")] = 0,
+) -> None:
+    """Say which of two answers is better, by single keys. Every label is on the disk before the next question.
+
+    What is labelled already is not asked again: the same command goes on. Learn from it with the source rankings and
+    ranks=ranks.
+
+    [bold]laurel eval my-model --tasks test.jsonl --samples 2 --output answers.jsonl[/bold]
+
+    [bold]laurel label answers.jsonl --output labels.jsonl[/bold]
+    """
+    from laurel.preferences import label as ask
+
+    try:
+        result = ask(questions, output, limit=limit, seed=seed)
+    except KeyboardInterrupt:
+        console.print(f"\nInterrupted. Every label that was given is in {output}.", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    console.print(str(result), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def show(run: RunArgument) -> None:
     """The result of a run: its reward curve, evaluations, failures, and what to do next. Also while it goes on.
 

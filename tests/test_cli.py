@@ -18,7 +18,7 @@ from laurel.algorithms import METHODS
 from laurel.runs import Run
 
 RUN = Path("runs/sums")
-COMMANDS = ("audit", "check", "demo", "eval", "explain", "export", "methods", "show", "train")
+COMMANDS = ("audit", "check", "demo", "eval", "explain", "export", "label", "methods", "show", "train")
 
 
 @pytest.fixture(autouse=True)

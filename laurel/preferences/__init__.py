@@ -4,10 +4,13 @@ from collections.abc import Callable
 
 from laurel.preferences.calibration import Calibration, calibration
 from laurel.preferences.judged_steps import JudgedSteps, judged_steps
+from laurel.preferences.labelling import Labelled, label
+from laurel.preferences.labels import Labels
 from laurel.preferences.left_out import BadRow, Fault, LeftOut
 from laurel.preferences.preference import Kind, Preference
 from laurel.preferences.sources import PreferenceSet, pairs, rankings, ratings, step_labels, thumbs
-from laurel.preferences.teachers import Query, ScriptedTeacher, Teacher, TerminalTeacher, taught
+from laurel.preferences.teachers import Query, ScriptedTeacher, Teacher, taught
+from laurel.preferences.terminal import TerminalTeacher
 
 SOURCES: dict[str, Callable[..., PreferenceSet]] = {
     "pairs": pairs,
@@ -25,6 +28,8 @@ __all__ = [
     "Fault",
     "JudgedSteps",
     "Kind",
+    "Labelled",
+    "Labels",
     "LeftOut",
     "Preference",
     "PreferenceSet",
@@ -34,6 +39,7 @@ __all__ = [
     "TerminalTeacher",
     "calibration",
     "judged_steps",
+    "label",
     "pairs",
     "rankings",
     "ratings",

@@ -1,4 +1,4 @@
-"""Scripted teachers, who judge answers by a known reward with known faults; and a person who presses a key.
+"""Scripted teachers, who judge answers by a known reward with known faults.
 
 A teacher is asked about two answers, each with the rewards of its steps, and says which is better, that they are equal,
 or nothing. Its faults can be switched on one by one, so that what a method suffers from is known (B-Pref, Lee et al.
@@ -7,7 +7,7 @@ or nothing. Its faults can be switched on one by one, so that what a method suff
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,7 +78,17 @@ class ScriptedTeacher:
             raise ConfigurationError(f"mistake must lie in [0, 0.5], got {self.mistake!r}.", hint="0 makes none.")
         if self.equal_within is not None and not self.equal_within >= 0:
             raise ConfigurationError(f"equal_within must not be negative, got {self.equal_within!r}.")
-        self._draw = np.random.default_rng(self.seed)
+        self.load_state({"asked": 0})
+
+    def state(self) -> dict[str, int]:
+        """What later answers depend on, as JSON: how often it was asked."""
+        return {"asked": self._asked}
+
+    def load_state(self, state: Mapping[str, int]) -> None:
+        """Go on from `state()`."""
+        self._asked = state["asked"]
+        generator = np.random.PCG64(self.seed)
+        self._draw = np.random.Generator(generator.advance(2 * self._asked))
 
     def probability(self, query: Query) -> float:
         """Of preferring the first, before mistakes; 1/2 for an oracle whose values are equal."""
@@ -90,6 +100,7 @@ class ScriptedTeacher:
     def __call__(self, query: Query) -> float | None:
         # Always two draws, so that one setting does not move the chances of later queries.
         chance, slip = self._draw.random(2)
+        self._asked += 1
         first, second = (float(np.sum(rewards)) for rewards in query.rewards)
         if self.skip_below is not None and max(first, second) < self.skip_below:
             return None
@@ -104,31 +115,6 @@ class ScriptedTeacher:
     def _value(self, rewards: Sequence[float]) -> float:
         weights = self.discount ** np.arange(len(rewards) - 1, -1, -1)
         return float(weights @ np.asarray(rewards, np.float64))
-
-
-@dataclass(frozen=True)
-class TerminalTeacher:
-    """A person at a terminal: two answers are shown, and a key is pressed.
-
-    1 the first, 2 the second, = equal, s skip; anything else is asked again.
-
-    Attributes:
-        ask: shows a text and returns what was typed.
-        show: prints a text.
-    """
-
-    ask: Callable[[str], str] = input
-    show: Callable[[str], None] = print
-
-    def __call__(self, query: Query) -> float | None:
-        prompt = query.task.prompt
-        asked = prompt if isinstance(prompt, str) else "\n".join(f"{m['role']}: {m['content']}" for m in prompt)
-        first, second = query.answers
-        self.show(f"{asked}\n\n--- 1 ---\n{first}\n\n--- 2 ---\n{second}\n")
-        keys = {"1": 1.0, "2": 0.0, "=": 0.5, "s": None}
-        while (key := self.ask("Which is better? [1/2/=/s] ").strip().lower()) not in keys:
-            self.show("Press 1 for the first, 2 for the second, = if they are equal, s to skip.")
-        return keys[key]
 
 
 def taught(queries: Iterable[Query], teacher: Teacher, *, name: str = "taught") -> PreferenceSet:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from laurel.errors import ConfigurationError
-from laurel.preferences import Fault, Query, ScriptedTeacher, TerminalTeacher, taught
+from laurel.preferences import Fault, Query, ScriptedTeacher, taught
 from laurel.tasks import Task
 
 MANY = 4000
@@ -91,17 +91,13 @@ def test_teachers_that_cannot_be(settings: dict[str, float], message: str) -> No
         ScriptedTeacher(**settings)  # type: ignore[arg-type]
 
 
-def test_a_person_sees_both_answers_and_presses_a_key() -> None:
-    shown: list[str] = []
-    typed = iter(["x", "1", " 2 ", "=", "S"])
-    person = TerminalTeacher(ask=lambda question: next(typed), show=shown.append)
-    asked = query([], [])
-    assert [person(asked) for _ in range(4)] == [1.0, 0.0, 0.5, None]
-    assert "2+2?" in shown[0] and "--- 1 ---\n4" in shown[0] and "--- 2 ---\n5" in shown[0]
-    assert "Press 1" in shown[1]
-    spoken = replace(asked, task=Task("t", ({"role": "user", "content": "hello"},)))
-    TerminalTeacher(ask=lambda question: "1", show=shown.append)(spoken)
-    assert "user: hello" in shown[-1]
+def test_a_teacher_goes_on_where_it_was() -> None:
+    asked = [query([n % 3], [n % 2]) for n in range(30)]
+    whole, first, second = (ScriptedTeacher(rationality=1.0, mistake=0.2, seed=3) for _ in range(3))
+    said = [whole(one) for one in asked]
+    assert [first(one) for one in asked[:11]] == said[:11]
+    second.load_state(first.state())
+    assert [second(one) for one in asked[11:]] == said[11:]
 
 
 def test_what_a_teacher_says_becomes_preferences() -> None:
