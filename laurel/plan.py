@@ -348,17 +348,24 @@ def passes(algorithm: Algorithm) -> int:
 
     Sampling is one, and so are the log-probabilities before several optimiser steps and those of a reference. Learning
     is three for every epoch, however many minibatches the epoch is divided into, and one more with an exact divergence;
-    a penalty in the reward that reads the reference is two, of policy and reference, before credit is given.
+    a penalty in the reward that reads the reference is two, of policy and reference, before credit is given. Places by
+    entropy are one, and so are the ratios of credit that corrects for an older policy.
     """
     sampled = isinstance(algorithm.source, Sampled)
     return (
         sampled
+        + (isinstance(algorithm.source, Sampled) and _measures_entropies(algorithm.source))
+        + algorithm.needs_log_ratios
         + (not algorithm.step.on_policy)
         + 2 * any(getattr(part, "needs_reference", False) for part in algorithm.penalties)
         + any(getattr(part, "needs_reference", False) for part in (algorithm.objective, *algorithm.regularisers))
         + (3 + algorithm.needs_divergence) * algorithm.step.epochs
         + _search_passes(algorithm)
     )
+
+
+def _measures_entropies(source: Sampled) -> bool:
+    return source.branching is not None and source.branching.needs_entropies
 
 
 def critic_passes(algorithm: Algorithm, critic: CriticSettings | None) -> int:

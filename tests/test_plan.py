@@ -53,6 +53,12 @@ def test_the_longest_of_all_prompts_counts_and_a_limit_on_the_path() -> None:
     assert (batch.prompt_tokens, batch.answer_tokens) == (3, 6)
 
 
+def test_what_is_looked_at_before_credit_costs_a_pass() -> None:
+    plain = laurel.vine_ppo(every=2, budget=9)
+    assert plan.passes(laurel.vine_ppo(entropy_above=0.5, budget=9)) == plan.passes(plain) + 1
+    assert plan.passes(laurel.ppo(values="retrace")) == plan.passes(laurel.ppo()) + 1
+
+
 def test_what_holds_the_policy_costs_passes_of_its_own() -> None:
     plain = plan.passes(laurel.rloo())
     assert plan.passes(laurel.rloo(kl=0.1)) == plain + 2  # policy and reference, before credit is given

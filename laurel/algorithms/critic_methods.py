@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from laurel.algorithms.algorithm import Algorithm, Sampled, Step
 from laurel.algorithms.constraints import KL, held
-from laurel.algorithms.terms import clip_term
-from laurel.credit import GeneralisedAdvantage, TurnAdvantage
+from laurel.algorithms.terms import clip_term, refuse_unread
+from laurel.credit import GeneralisedAdvantage, Retrace, TurnAdvantage, VTrace
+from laurel.errors import ConfigurationError
 from laurel.objectives import Budget, ClippedRatio, TokenMean
 
 TOKENS = "1/(sum_i |o_i|) sum_i sum_t "
 
+Values = Literal["gae", "vtrace", "retrace"]
+
+SOURCES: dict[Values, str] = {"gae": "1506.02438", "vtrace": "1802.01561", "retrace": "1606.02647"}
+"""The paper of each way to values, on arXiv."""
+
 
 def ppo(
     *,
+    values: Values = "gae",
     decay: float = 1.0,
     critic_decay: float | None = None,
     discount: float = 1.0,
@@ -30,9 +39,13 @@ def ppo(
     """Proximal policy optimisation: a critic's generalised advantages, a clipped ratio, several passes over a batch.
 
     Args:
+        values: "gae" takes the experience for the policy's own. "vtrace" and "retrace" take it from whoever drew it,
+            older weights or another sampler, and weigh every token by how likely it has become since, bounded by 1
+            ("vtrace": little noise, and values of a policy in between) or not ("retrace": the values of the policy
+            itself). In fresh experience they are "gae" for one more forward pass.
         decay: lambda; 1 is the return minus V(s_t), which is unbiased whatever the critic says, and loses nothing in
             one turn, where no states merge. Below 1 it trusts the critic: for tasks of several turns.
-        critic_decay: lambda of the critic's own targets; None for the same.
+        critic_decay: lambda of the critic's own targets; None for the same. With "gae" only.
         discount: gamma per token.
         bootstrap: a rollout that a limit cut off would have gone on: what would have followed is worth V(its last
             token). No rollout ever teaches the critic that value, so where most are cut off values feed on themselves
@@ -47,17 +60,24 @@ def ppo(
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
-    advantage = f"A = sum_k ({discount:g} * {decay:g})^k (r + {discount:g} V(s_(t+k+1)) - V(s_(t+k)))"
-    advantage += _cut_off(bootstrap)
+    advantage = _advantage_term(values, decay, discount) + _cut_off(bootstrap)
+    credit: GeneralisedAdvantage | VTrace | Retrace
+    if values == "gae":
+        credit = GeneralisedAdvantage(decay, critic_decay, discount, standardise, bootstrap)
+    else:
+        why = f"values is {values!r}, whose advantages and targets are of one piece"
+        refuse_unread("critic_decay", critic_decay, None, why, "set values='gae'")
+        rule = VTrace if values == "vtrace" else Retrace
+        credit = rule(decay=decay, discount=discount, standardise=standardise, bootstrap=bootstrap)
     near = held(kl, entropy, constraint, place="reward")
     return Algorithm(
         name="ppo",
         title="Proximal policy optimisation",
-        paper="Schulman et al. 2017, arXiv 1707.06347, equations 7 and 11; advantages: arXiv 1506.02438",
+        paper="Schulman et al. 2017, arXiv 1707.06347, equations 7 and 11; advantages: arXiv " + SOURCES[values],
         equation=f"{TOKENS}{clip_term(clip, high)}, {advantage}{', standardised over the step' if standardise else ''}"
         + near.terms,
         source=Sampled(),
-        credit=GeneralisedAdvantage(decay, critic_decay, discount, standardise, bootstrap),
+        credit=credit,
         objective=ClippedRatio(clip, high),
         regularisers=near.regularisers,
         penalties=near.penalties,
@@ -115,6 +135,23 @@ def turn_ppo(
         step=Step(epochs, minibatches, maximum_kl),
         deviations="ArCHer learns its turn-level critic off-policy from replayed turns and has a second, token-level "
         "update; here the critic is fitted to the turns just drawn, and a clipped ratio per token does the update.",
+    )
+
+
+def _advantage_term(values: Values, decay: float, discount: float) -> str:
+    """The advantage of a token; mu is what drew it.
+
+    Raises:
+        ConfigurationError: for another name.
+    """
+    if values not in SOURCES:
+        raise ConfigurationError(f"algorithm: unknown values {values!r}.", hint=f"use {', '.join(get_args(Values))}.")
+    if values == "gae":
+        return f"A = sum_k ({discount:g} * {decay:g})^k (r + {discount:g} V(s_(t+k+1)) - V(s_(t+k)))"
+    weight = "min(1, w)" if values == "vtrace" else "w"
+    return (
+        f"A = {weight} (r + {discount:g} v(s_(t+1)) - V(s_t)), v(s_t) = V(s_t) + {weight} (r + {discount:g} V(s_(t+1)) "
+        f"- V(s_t)) + {discount * decay:g} min(1, w) (v(s_(t+1)) - V(s_(t+1))), w = old(o_it)/mu(o_it)"
     )
 
 

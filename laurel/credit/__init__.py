@@ -9,9 +9,10 @@ from laurel.credit.continuations import (
     is_continuation,
 )
 from laurel.credit.credit import Credit, CreditRule
-from laurel.credit.critic import CriticRule, GeneralisedAdvantage, OffPolicyRule, TurnAdvantage, VTrace
+from laurel.credit.critic import CriticRule, GeneralisedAdvantage, TurnAdvantage
 from laurel.credit.fans import branch_advantages, rollout_shares, segment_values
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
+from laurel.credit.off_policy import OffPolicyRule, Retrace, VTrace
 from laurel.credit.preferred import Preferred, Thumbs
 from laurel.credit.process import ProcessScores
 from laurel.credit.retrace import retrace
@@ -48,6 +49,7 @@ __all__ = [
     "Place",
     "Preferred",
     "ProcessScores",
+    "Retrace",
     "Returns",
     "RewardToGo",
     "SiblingMean",

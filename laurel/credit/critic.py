@@ -1,4 +1,4 @@
-"""Credit rules that read a critic: generalised advantage estimation, V-trace, and advantages of whole turns."""
+"""Credit rules that read a critic: generalised advantage estimation, and advantages of whole turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from laurel.credit.returns import Returns, TotalReward
 from laurel.credit.standardise import standardise_step
 from laurel.credit.temporal import check_fractions, temporal_differences
 from laurel.credit.turns import turn_targets
-from laurel.errors import ConfigurationError
 from laurel.tree import BoolArray, FloatArray, Tree
 
 
@@ -28,20 +27,6 @@ class CriticRule(Protocol):
     needs_values: bool
 
     def __call__(self, trees: Sequence[Tree], values: Sequence[FloatArray]) -> list[Credit]: ...
-
-
-class OffPolicyRule(Protocol):
-    """As `CriticRule`, with log pi - log mu of every drawn token, [T] per tree: what drew it may be an older policy.
-
-    `needs_log_ratios` is True beside `needs_values`. The rule weighs by the ratio, so the objective must not.
-    """
-
-    needs_values: bool
-    needs_log_ratios: bool
-
-    def __call__(
-        self, trees: Sequence[Tree], values: Sequence[FloatArray], log_ratios: Sequence[FloatArray]
-    ) -> list[Credit]: ...
 
 
 @dataclass(frozen=True)
@@ -89,66 +74,6 @@ class GeneralisedAdvantage:
             targets = np.where(mask, critic.before + critic.total, 0.0)
             credits.append(Credit(policy.total, mask, targets))
         return standardise_step(credits) if self.standardise else credits
-
-
-@dataclass(frozen=True)
-class VTrace:
-    """Values and advantages from rollouts of an older policy mu, with truncated importance ratios rho_t = pi / mu.
-
-    Target v_t = V(s_t) + sum_k discount^k (prod_{i<k} c_t+i) rho'_t+k delta_t+k with rho' = min(rho, rho_cap) and
-    c = decay min(rho, c_cap); advantage rho'_t (r_t + discount v_t+1 - V(s_t)). Without caps and with decay 1, v_t is
-    unbiased for V^pi(s_t) whatever V is; with a rho_cap, V converges to the value of a policy between mu and pi.
-
-    The ratio is applied here: use it with an objective that has none of its own (`PolicyGradient`).
-
-    Attributes:
-        rho_cap, c_cap: bounds on the ratios, rho_cap >= c_cap > 0.
-        decay, discount: in [0, 1].
-        bootstrap: as in `GeneralisedAdvantage`.
-
-    Source: IMPALA, arXiv 1802.01561, section 4.1.
-    """
-
-    rho_cap: float = 1.0
-    c_cap: float = 1.0
-    decay: float = 1.0
-    discount: float = 1.0
-    bootstrap: bool = True
-    returns: Returns = field(default_factory=TotalReward)
-
-    needs_values = True
-    needs_log_ratios = True
-
-    def __post_init__(self) -> None:
-        check_fractions(decay=self.decay, discount=self.discount)
-        if not self.rho_cap >= self.c_cap > 0:
-            raise ConfigurationError(
-                f"V-trace needs rho_cap >= c_cap > 0, got {self.rho_cap!r} and {self.c_cap!r}.",
-                hint="its paper uses 1.",
-            )
-
-    def __call__(
-        self, trees: Sequence[Tree], values: Sequence[FloatArray], log_ratios: Sequence[FloatArray]
-    ) -> list[Credit]:
-        """`log_ratios`: [T] per tree, log pi(a_t|s_t) - log mu(a_t|s_t) of policy tokens; others are not read."""
-        credits = []
-        for tree, value, log_ratio in zip(trees, values, log_ratios, strict=True):
-            returns = self.returns(tree)
-            mask = policy_mask(tree, returns)
-            ratio = np.exp(np.where(mask, log_ratio, 0.0))
-            rho = np.minimum(ratio, self.rho_cap)
-            seen = temporal_differences(
-                tree,
-                value,
-                returns,
-                discount=self.discount,
-                carry=self.decay * np.minimum(ratio, self.c_cap),
-                weight=rho,
-                bootstrap=self.bootstrap,
-            )
-            advantages = np.where(mask, rho * (seen.delta + self.discount * seen.following), 0.0)
-            credits.append(Credit(advantages, mask, np.where(mask, seen.before + seen.total, 0.0)))
-        return credits
 
 
 @dataclass(frozen=True)

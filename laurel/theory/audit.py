@@ -168,7 +168,8 @@ def audit(
         world: the task; `example_world()` by default.
         logits: [S, V], the policy now; a fixed uneven one by default.
         samples: G, rollouts per prompt.
-        behaviour: the policy that drew the samples, where it is not the current one.
+        behaviour: the policy that drew the samples, where it is not the current one. A method that corrects for that
+            meets them before its first step; to any other they are a batch whose policy has since taken some.
 
     Raises:
         ConfigurationError: the algorithm compares answers with each other, or imitates a teacher, in place of
@@ -207,6 +208,7 @@ def audit(
         losses=(cast(TokenLoss, algorithm.objective),),
         reduction=algorithm.reduction,
         behaviour=behaviour,
+        old=logits if algorithm.corrects_sampler else None,
     )
     return compare(algorithm.name, samples, estimated, return_gradient(world, logits))
 

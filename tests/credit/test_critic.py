@@ -7,7 +7,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from laurel.credit import Credit, GeneralisedAdvantage, TotalReward, TurnAdvantage, VTrace, temporal_differences
+from laurel.credit import (
+    Credit,
+    GeneralisedAdvantage,
+    Retrace,
+    TotalReward,
+    TurnAdvantage,
+    VTrace,
+    temporal_differences,
+)
 from laurel.errors import ConfigurationError
 from laurel.theory import random_tree
 from laurel.tree import Ending, FloatArray, Outcome, Score, Segment, Source, Tree
@@ -20,6 +28,8 @@ RULES = [
     TurnAdvantage(decay=0.9, discount=0.8),
     TurnAdvantage(decay=0.5, critic_decay=1.0, bootstrap=False),
     VTrace(rho_cap=1.2, c_cap=0.9, decay=0.9),
+    VTrace(standardise=True),
+    Retrace(decay=0.9, discount=0.8),
 ]
 seeds = st.integers(0, 10_000)
 
@@ -68,7 +78,7 @@ def test_a_truncated_turn_bootstraps():
     assert credit.advantages[5] == pytest.approx(1 + 0.9 * 9 - 0.4)
 
 
-@pytest.mark.parametrize("rule", [GeneralisedAdvantage, TurnAdvantage, VTrace])
+@pytest.mark.parametrize("rule", [GeneralisedAdvantage, TurnAdvantage, VTrace, Retrace])
 def test_nothing_follows_a_limit_that_belongs_to_the_task(rule):
     unread = np.append(VALUES[:-1], NAN)
     log_ratios = np.zeros(len(unread))
@@ -94,18 +104,21 @@ def test_a_turn_that_forks_is_one_turn_with_the_mean_of_what_follows():
     np.testing.assert_allclose(credit.advantages, [0, 0.3, 0.8, -0.2])
 
 
-def test_standardised_over_the_step():
+@pytest.mark.parametrize("rule", [GeneralisedAdvantage, VTrace, Retrace])
+def test_standardised_over_the_step(rule):
     trees = [two_turns(), two_turns()]
-    credits = GeneralisedAdvantage(standardise=True)(trees, [VALUES, VALUES + 0.1])
+    extra = () if rule is GeneralisedAdvantage else ([np.full(7, 0.3), np.full(7, -0.2)],)
+    credits = rule(standardise=True)(trees, [VALUES, VALUES + 0.1], *extra)
     together = np.concatenate([credit.advantages[credit.mask] for credit in credits])
     assert together.mean() == pytest.approx(0, abs=1e-12)
     assert together.std() == pytest.approx(1, abs=1e-6)
-    plain = GeneralisedAdvantage()(trees, [VALUES, VALUES + 0.1])
+    plain = rule()(trees, [VALUES, VALUES + 0.1], *extra)
     np.testing.assert_array_equal(credits[0].value_targets, plain[0].value_targets)
 
 
-def test_v_trace_on_policy_is_the_lambda_return():
-    (credit,) = VTrace(decay=0.7, discount=0.9)([two_turns()], [VALUES], [np.zeros(7)])
+@pytest.mark.parametrize("rule", [VTrace, Retrace])
+def test_on_policy_it_is_the_lambda_return(rule):
+    (credit,) = rule(decay=0.7, discount=0.9)([two_turns()], [VALUES], [np.zeros(7)])
     (gae,) = GeneralisedAdvantage(decay=0.7, discount=0.9)([two_turns()], [VALUES])
     np.testing.assert_allclose(credit.value_targets, gae.value_targets, atol=1e-15)
     seen = temporal_differences(two_turns(), VALUES, np.array([1.5]), discount=0.9, carry=0.7)
@@ -191,6 +204,7 @@ def test_only_values_of_decisions_are_read(rule, seed):
         (GeneralisedAdvantage, {"discount": NAN}),
         (TurnAdvantage, {"decay": 2}),
         (TurnAdvantage, {"critic_decay": 1.5}),
+        (Retrace, {"discount": 1.5}),
         (VTrace, {"decay": -1}),
         (VTrace, {"c_cap": 2.0}),
         (VTrace, {"c_cap": 0.0}),

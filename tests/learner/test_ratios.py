@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from laurel.learner import Learner, OptimiserSettings
 from laurel.learner.ratios import sampler_log_ratios
 from laurel.objectives import ClippedRatio, PolicyGradient, SamplerCorrection, TokenLoss, TokenMean
 from laurel.policy import Policy, critic_for, tiny
-from laurel.tree import Source, Tree
+from laurel.tree import Ending, Source, Tree
 
 
 def policy(seed: int = 0) -> Policy:
@@ -97,8 +98,28 @@ def test_stale_experience_is_learned_from_with_its_ratios() -> None:
     assert made.version == 2 and report.metrics["greatest_policy_version_lag"].mean == 1
     plain = learner(ppo(epochs=1))
     plain.update(trees, plain.credit(trees), 1)
-    with pytest.raises(LearnerError, match=r"(?s)version 0.*VTrace"):
+    with pytest.raises(LearnerError, match=r"(?s)version 0.*values=.vtrace"):
         plain.update(trees, plain.credit(trees), 2)
+
+
+@pytest.mark.parametrize("values", ["vtrace", "retrace"])
+def test_ppo_learns_from_stale_experience_by_the_name_of_its_values(values: Any) -> None:
+    made = learner(ppo(values=values, epochs=2))
+    trees = as_drawn_by(policy(5), batch())
+    ratios = sampler_log_ratios(made.policy, trees, together=1000, uncut=1000)
+    credits, said = made.credit(trees), made.values(trees)
+    for tree, credit, ratio, value in zip(trees, credits, ratios, said, strict=True):
+        for rollout in tree.rollouts:
+            last = int(tree.flat.ends[rollout.leaf]) - 1
+            if credit.mask[last] and rollout.outcome is not None and rollout.outcome.ending is Ending.TERMINATED:
+                weight = np.exp(ratio[last])
+                weight = min(1.0, weight) if values == "vtrace" else weight
+                paid = rollout.reward - sum(s.reward for s in rollout.segments[:-1])
+                expected = weight * (paid - value[tree.flat.parent[last]])
+                assert credit.advantages[last] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    for step in (1, 2, 3):
+        made.update(trees, made.credit(trees), step)  # older and older
+    assert made.version == 6
 
 
 def test_a_batch_is_used_again_with_a_ratio_from_the_start_of_the_update() -> None:

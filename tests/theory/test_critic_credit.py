@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from laurel.algorithms import Algorithm, Sampled, ppo
-from laurel.credit import Credit, GeneralisedAdvantage, TurnAdvantage, VTrace
+from laurel.credit import Credit, GeneralisedAdvantage, Retrace, TurnAdvantage, VTrace
 from laurel.objectives import ConstantLength, PolicyGradient
 from laurel.theory import (
     World,
@@ -156,7 +156,7 @@ def log_ratios(world: World, behaviour: torch.Tensor) -> Callable:
     return lambda trees: [token_log_ratios(tree, world, example_logits(world), behaviour) for tree in trees]
 
 
-def expected_targets(world: World, rule: VTrace, values: dict, behaviour: torch.Tensor) -> dict:
+def expected_targets(world: World, rule: VTrace | Retrace, values: dict, behaviour: torch.Tensor) -> dict:
     """E over mu of the target of every history, given that it was reached."""
     read, ratios = critic(values), log_ratios(world, behaviour)
     mass, worth = dict.fromkeys(values, 0.0), dict.fromkeys(values, 0.0)
@@ -187,6 +187,17 @@ def test_v_trace_with_bounds_settles_on_the_policy_in_between(world):
     assert expected_targets(world, rule, exact, behaviour) != pytest.approx(exact, abs=1e-3)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.8, 1.0])
+def test_the_values_of_the_policy_are_the_fixed_point_of_retrace_whatever_the_sampler(world, decay):
+    exact = history_values(world, example_logits(world))
+    for behaviour in (-0.4 * example_logits(world), 0.0 * example_logits(world), 2 * example_logits(world)):
+        assert expected_targets(world, Retrace(decay=decay), exact, behaviour) == pytest.approx(exact, abs=1e-10)
+        settled = wrong(exact)
+        for _ in range(4):  # no rollout has more decisions
+            settled = expected_targets(world, Retrace(decay=decay), settled, behaviour)
+        assert settled == pytest.approx(exact, abs=1e-10)
+
+
 def test_the_first_turn_of_v_trace_is_exact_and_later_ones_are_weighted_by_the_sampler(world):
     # With exact values and no bounds the advantage is right at each state; the states are visited as mu visits them.
     logits, behaviour = example_logits(world), -0.4 * example_logits(world)
@@ -215,3 +226,46 @@ def test_the_audit_tells_v_trace_how_the_policy_moved(world):
     short = single_turn(vocabulary=4, horizon=1, score=lambda answer: [0.0, 1.0, 0.3, -0.5][answer[0]])
     given = audit(v_trace(), short, samples=1, behaviour=-0.4 * example_logits(short))
     assert given.bias == pytest.approx(0, abs=1e-10)
+
+
+@pytest.mark.parametrize("values", ["gae", "vtrace", "retrace"])
+def test_stale_experience_as_each_way_to_values_takes_it(world, values):
+    """The expected gradient at each state, over the exact one there, with exact values and one rollout per prompt."""
+    logits, behaviour = example_logits(world), 0.3 * example_logits(world)
+    rule = ppo(values=values).credit
+    read = critic(history_values(world, logits))
+    ratios = None if values == "gae" else log_ratios(world, behaviour)
+    given = expected(world, with_critic(rule, read, ratios), behaviour=behaviour)
+    visits = np.zeros((2, len(world.states)))
+    for row, table in enumerate((logits, behaviour)):
+        for chance, path in zip(path_log_probs(world, table).exp().tolist(), world.paths, strict=True):
+            visits[row][list(path.states)] += chance
+    exact = return_gradient(world, logits) * (visits[1] / visits[0])[:, None]
+    if values == "retrace":
+        np.testing.assert_allclose(given, exact, atol=1e-10)
+    else:  # "gae" judges actions as often as mu took them; "vtrace" those that pi likes better too
+        assert np.abs(given - exact).max() > 1e-3
+
+
+def test_the_bias_of_v_trace_is_that_of_its_bounded_weights():
+    """One token: sum_a min(mu, pi)(a) (R(a) - V) grad log pi(a), where the exact gradient has pi(a)."""
+    worth = torch.tensor([0.0, 1.0, 0.3, -0.5], dtype=torch.float64)
+    single = single_turn(vocabulary=4, horizon=1, score=lambda answer: worth[answer[0]].item())
+    logits, behaviour = example_logits(single), -0.4 * example_logits(single)
+    pi, mu = torch.softmax(logits[0], -1), torch.softmax(behaviour[0], -1)
+    kept = torch.minimum(mu, pi) * (worth - pi @ worth)
+    rule = ppo(values="vtrace").credit
+    read = critic(history_values(single, logits))
+    given = expected(single, with_critic(rule, read, log_ratios(single, behaviour)), behaviour=behaviour)
+    np.testing.assert_allclose(given[0], (kept - kept.sum() * pi).numpy(), atol=1e-10)
+
+
+def test_the_audit_of_a_method_that_corrects_for_stale_experience(world):
+    """One token: what the sampler visits is what the policy visits, and the correction is the whole story."""
+    single = single_turn(vocabulary=4, horizon=1, score=lambda answer: [0.0, 1.0, 0.3, -0.5][answer[0]])
+    old = -0.4 * example_logits(single)
+    corrected = audit(ppo(values="retrace"), single, samples=1, behaviour=old)
+    assert (corrected.scale, corrected.bias) == pytest.approx((1, 0), abs=1e-10)
+    assert audit(ppo(values="vtrace"), single, samples=1, behaviour=old).bias > 0.01
+    for values in ("gae", "vtrace", "retrace"):  # fresh, they are one method
+        assert audit(ppo(values=values), world, samples=1) == audit(ppo(), world, samples=1)
