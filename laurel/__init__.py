@@ -43,6 +43,7 @@ _MODULES = (
 _METHODS = (
     "cispo",
     "clone",
+    "dagger",
     "dapo",
     "distill",
     "dpo",
@@ -50,6 +51,7 @@ _METHODS = (
     "grpo",
     "gspo",
     "ipo",
+    "iq_learn",
     "kto",
     "online_dpo",
     "orpo",
@@ -87,6 +89,7 @@ _NAMES = {
     "evaluate": "laurel.evaluation",
     "explain": "laurel.plan",
     "export": "laurel.restoring",
+    "fit_reward_model": "laurel.fitting",
     "label": "laurel.preferences",
     "methods": "laurel.plan",
     "policy_of_run": "laurel.restoring",
@@ -117,6 +120,7 @@ __all__ = [
     "cispo",
     "clone",
     "credit",
+    "dagger",
     "dapo",
     "demo",
     "distill",
@@ -127,9 +131,11 @@ __all__ = [
     "evaluate",
     "explain",
     "export",
+    "fit_reward_model",
     "grpo",
     "gspo",
     "ipo",
+    "iq_learn",
     "kto",
     "label",
     "learner",
@@ -182,6 +188,7 @@ if TYPE_CHECKING:
         Algorithm,
         cispo,
         clone,
+        dagger,
         dapo,
         distill,
         dpo,
@@ -189,6 +196,7 @@ if TYPE_CHECKING:
         grpo,
         gspo,
         ipo,
+        iq_learn,
         kto,
         online_dpo,
         orpo,
@@ -207,6 +215,7 @@ if TYPE_CHECKING:
     from laurel.demonstration import demo
     from laurel.errors import LaurelError
     from laurel.evaluation import Evaluation, evaluate
+    from laurel.fitting import fit_reward_model
     from laurel.judging import eval as eval
     from laurel.learner import CriticSettings, OptimiserSettings
     from laurel.objectives import Budget
