@@ -138,7 +138,7 @@ class RunReader:
 
     def evaluation_failures(self) -> tuple[int, int]:
         """How many answers failed of those drawn for evaluations, and how many were drawn."""
-        return self._failures("substr(collection, 1, length(?1)) = ?1", records.EVALUATION)
+        return self._failures("substr(collection, 1, length(?)) = ?", records.EVALUATION, records.EVALUATION)
 
     def evaluations(self) -> list[Evaluation]:
         """All evaluations, by name and step."""

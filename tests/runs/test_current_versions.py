@@ -17,7 +17,7 @@ def test_the_versions_are_those_of_the_packages(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     versions = current_versions()
     assert versions["laurel"] == laurel.__version__
-    assert versions["torch"] == torch.__version__
+    assert torch.__version__.startswith(versions["torch"])  # which may leave the build out, such as "+cu130"
     assert versions["python"] == platform.python_version()
     assert "commit" not in versions
 
@@ -37,5 +37,5 @@ def test_resuming_under_another_version_is_an_event(tmp_path: Path) -> None:
         run._connection.execute("""UPDATE sessions SET versions = '{"torch": "0.1"}'""")
     run.close()
     with Run.resume(tmp_path / "run") as resumed:
-        assert f"torch: 0.1 then, {torch.__version__} now" in resumed.events("warning")[0].text
+        assert f"torch: 0.1 then, {current_versions()['torch']} now" in resumed.events("warning")[0].text
         assert resumed.versions == current_versions()
