@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -75,25 +76,54 @@ def train(
     from laurel.training import train as start
 
     arguments = load(recipe, overrides or ())
-    for name in ("tasks", "held_out"):
-        left_out = getattr(arguments.get(name), "left_out", None)
-        if left_out is not None and left_out.count:
-            console.print(f"{name}: {left_out}", highlight=False, markup=False, soft_wrap=True)
+    _say_left_out(arguments)
     arguments["resume"] = resume or arguments.get("resume", False)
     arguments["progress"] = Terminal(console)
     again = shlex.join(["laurel", "train", str(recipe), *(overrides or ()), "--resume"])
-    try:
+    with _told_how_to_go_on(again, Path(arguments["run"])):
         finished = start(**arguments)
-    except KeyboardInterrupt:
-        console.print(f"\nInterrupted. Go on with: {again}", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(130) from None
-    except LaurelError as error:
-        if _stopped_by(error, Path(arguments["run"])):
-            error.add_note(f"Then go on with: {again}")
-        raise
     if finished.resumed_from is not None and finished.resumed_from >= arguments.get("steps", 0):
         console.print(f"All {finished.resumed_from} steps were done already; steps=... goes further.", highlight=False)
     console.print(str(finished.summary()), highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def fit_reward_model(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file with the arguments of laurel.fit_reward_model.")],
+    overrides: OverridesArgument = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be used.")] = False,
+) -> None:
+    """Fit a reward model to answers that somebody compared, ranked, rated or gave a thumb.
+
+    Rows that cannot be used are left out, counted and named. With held_out answers it says how often the model is right
+    about them, and whether it is as sure as it is right. What was fitted stands below the run as model/, which
+    AutoModelForSequenceClassification loads; any online method takes the run as its reward.
+
+    [bold]laurel fit-reward-model recipes/reward_model.yaml[/bold]
+
+    [bold]laurel fit-reward-model recipes/reward_model.yaml members=3 share=0.8 run=runs/judge[/bold]
+
+    [bold]laurel train recipe.yaml reward=runs/judge[/bold]   or reward.pessimism=1 beside reward.model=runs/judge
+    """
+    from laurel.fitting import fit_reward_model as fit
+    from laurel.progress import Terminal
+    from laurel.recipe import load, read
+
+    written = read(recipe, overrides or ())
+    sources = [name for name in ("tasks", "held_out") if isinstance(written.get(name), dict)]
+    chosen = [f"{name}.strict=true" for name in sources if strict]
+    arguments = load(recipe, [*(overrides or ()), *chosen], fit)
+    _say_left_out(arguments)
+    arguments["resume"] = resume or arguments.get("resume", False)
+    arguments["progress"] = Terminal(console)
+    flags = ["--strict"] if strict else []
+    again = shlex.join(["laurel", "fit-reward-model", str(recipe), *(overrides or ()), *flags, "--resume"])
+    with _told_how_to_go_on(again, Path(arguments["run"])):
+        finished = fit(**arguments)
+    console.print(str(finished.summary()), highlight=False, markup=False, soft_wrap=True)
+    for event in finished.events("calibration")[-1:]:
+        console.print(event.text, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -240,6 +270,8 @@ def show(run: RunArgument) -> None:
 def export(run: RunArgument, directory: Annotated[Path, typer.Argument(help="Where the model is written.")]) -> None:
     """Write the run's newest weights as a directory that AutoModelForCausalLM.from_pretrained loads.
 
+    Of a reward model: what AutoModelForSequenceClassification.from_pretrained loads.
+
     [bold]laurel export runs/mine my-model[/bold]
     """
     from laurel.restoring import export as write
@@ -296,6 +328,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
             text.append(f"\n  {note}")
         shown.print(text, highlight=False, soft_wrap=not shown.is_terminal)
         sys.exit(1)
+
+
+def _say_left_out(arguments: Mapping[str, Any]) -> None:
+    """Rows of preference files that could not be used."""
+    for name in ("tasks", "held_out"):
+        left_out = getattr(arguments.get(name), "left_out", None)
+        if left_out is not None and left_out.count:
+            console.print(f"{name}: {left_out}", highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _told_how_to_go_on(again: str, run: Path) -> Iterator[None]:
+    """What stops a run is followed by the command that goes on with it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(f"\nInterrupted. Go on with: {again}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    except LaurelError as error:
+        if _stopped_by(error, run):
+            error.add_note(f"Then go on with: {again}")
+        raise
 
 
 def _stopped_by(error: LaurelError, run: Path) -> bool:

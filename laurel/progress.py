@@ -117,6 +117,8 @@ def status_line(metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> 
     shown = (
         ("reward", "reward", 3),
         ("preference/accuracy", "accuracy", 3),
+        ("reward_model/loss", "loss", 3),
+        ("reward_model/accuracy", "accuracy", 3),
         ("answer_tokens", "length", 1),
         ("entropy", "entropy", 3),
     )

@@ -62,17 +62,20 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return typing.cast(dict[str, Any], _expand(data, ""))
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The keyword arguments of `laurel.train` that a recipe file stands for: `laurel.train(**recipe.load(path))`.
+def load(path: str | Path, overrides: Sequence[str] = (), target: Callable[..., Any] | None = None) -> dict[str, Any]:
+    """The keyword arguments that a recipe file stands for: `laurel.train(**recipe.load(path))`.
 
     The run is named after the file, unless the recipe names one.
+
+    Args:
+        target: what they are for; None: `laurel.train`.
 
     Raises:
         ConfigurationError: see `read` and `resolve`.
     """
     from laurel.training import train
 
-    return resolve({"run": f"runs/{Path(path).stem}", **read(path, overrides)}, train)
+    return resolve({"run": f"runs/{Path(path).stem}", **read(path, overrides)}, target or train)
 
 
 def assignments(pairs: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from laurel.environments import ENVIRONMENTS, Environment
 from laurel.errors import ConfigurationError, RunError
+from laurel.fitting import KIND, export_of_fit
 from laurel.policy import Policy
 from laurel.policy.fingerprint import check_frozen
 from laurel.recipe import arguments, component, policies, rewards
@@ -48,6 +49,7 @@ def judgement_of_run(directory: Path, *, reward: Reward | None = None) -> Judgem
     """
     with Run.open(directory) as run:
         kept = run.configuration
+    _has_a_policy(directory, kept)
 
     def settings(name: str, kind: type) -> Any:
         recorded = {key: value for key, value in (kept.get(name) or {}).items() if key != "type"}
@@ -86,8 +88,18 @@ def _again(kind: str, makers: Mapping[str, Callable[..., Any]], recorded: Any, d
     )
 
 
+def _has_a_policy(directory: str | Path, configuration: Mapping[str, Any]) -> None:
+    if configuration.get("kind") == KIND:
+        raise RunError(
+            f"The run {directory} fitted a reward model, and trained no policy.",
+            hint=f"use it as a reward: reward: {directory}",
+        )
+
+
 def export(run: str | Path, directory: str | Path) -> Path:
     """Write the newest weights of a run as a directory that `AutoModelForCausalLM.from_pretrained` loads.
+
+    Of a finished fit of reward models: what it saved, which `AutoModelForSequenceClassification` loads.
 
     Returns:
         the directory.
@@ -98,6 +110,10 @@ def export(run: str | Path, directory: str | Path) -> Path:
     """
     if is_run(directory):
         raise ConfigurationError(f"{directory} is a run.", hint="export into a directory of its own.")
+    with Run.open(run) as opened:
+        kind = opened.configuration.get("kind")
+    if kind == KIND:
+        return export_of_fit(run, directory)
     policy_of_run(run).export(directory)
     return Path(directory)
 
@@ -110,6 +126,7 @@ def policy_of_run(directory: str | Path) -> Policy:
         PolicyError: if an adapter was trained on a model that is another one now.
     """
     with Run.open(directory) as run:
+        _has_a_policy(directory, run.configuration)
         origin = run.configuration["policy"]
         checkpoint = run.load_checkpoint()
     if checkpoint is None:

@@ -11,7 +11,7 @@ from laurel.chart import curve
 from laurel.page import Page
 from laurel.runs import Run
 
-CURVES = ("reward", "loss")
+CURVES = ("reward", "loss", "reward_model/loss", "reward_model/accuracy")
 
 
 def show(run: str | Path) -> Page:
@@ -26,6 +26,7 @@ def show(run: str | Path) -> Page:
         if isinstance(algorithm, dict):
             parts.append(Text(f"{algorithm['name']}: {algorithm['title']}", style="bold"))
         parts.append(Text(str(opened.summary())))
+        parts += [Text(event.text) for event in opened.events("calibration")[-1:]]
         for name in CURVES:
             points = [(step, metric.mean) for step, metric in opened.metric(name)]
             if len(points) > 1:

@@ -88,6 +88,8 @@ def _next(state: str, run: RunReader) -> str:
     match state:
         case "running":
             return f"laurel show {directory}, while it runs"
+        case "finished" if (directory / "model").is_dir():  # a reward model
+            return f"laurel train RECIPE reward={directory}"
         case "finished":
             return f"laurel export {directory} MODEL_DIRECTORY"
         case "failed":
