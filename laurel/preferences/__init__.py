@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from laurel.preferences.calibration import Calibration, calibration
 from laurel.preferences.judged_steps import JudgedSteps, judged_steps
+from laurel.preferences.known_reward import RewardTeacher
 from laurel.preferences.labelling import Labelled, label
 from laurel.preferences.labels import Labels
 from laurel.preferences.left_out import BadRow, Fault, LeftOut
@@ -34,6 +35,7 @@ __all__ = [
     "Preference",
     "PreferenceSet",
     "Query",
+    "RewardTeacher",
     "ScriptedTeacher",
     "Teacher",
     "TerminalTeacher",

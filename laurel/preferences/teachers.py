@@ -18,6 +18,7 @@ from laurel.preferences.left_out import Fault, LeftOut
 from laurel.preferences.preference import Kind, Preference, best
 from laurel.preferences.sources import PreferenceSet
 from laurel.tasks import Task
+from laurel.tree import Rollout
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class Query:
         task: the prompt.
         answers: the two, as text.
         rewards: for each answer the true rewards of its steps, in their order; empty where only a person can tell.
+        rollouts: that the answers stand in; None where there are only texts.
     """
 
     task: Task
     answers: tuple[str, str]
     rewards: tuple[Sequence[float], Sequence[float]] = ((), ())
+    rollouts: tuple[Rollout, Rollout] | None = None
 
 
 class Teacher(Protocol):
