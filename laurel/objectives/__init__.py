@@ -29,6 +29,7 @@ from laurel.objectives.preferences import (
     OddsRatio,
     SimplePreference,
 )
+from laurel.objectives.recovery import Contrast, Discriminator, MaximumEntropy, RewardForm, ShapedDiscriminator
 from laurel.objectives.reductions import ConstantLength, PromptMean, Reduction, SequenceMean, TokenMean
 from laurel.objectives.regularisers import EntropyBonus, KLPenalty, k1, k2, k3
 from laurel.objectives.reward_losses import (
@@ -74,9 +75,11 @@ __all__ = [
     "ClippedRatio",
     "ConstantLength",
     "Constraint",
+    "Contrast",
     "Control",
     "Desirability",
     "DirectPreference",
+    "Discriminator",
     "Distillation",
     "Divergence",
     "DualAscent",
@@ -85,6 +88,7 @@ __all__ = [
     "InverseSoftQ",
     "KLPenalty",
     "KLReward",
+    "MaximumEntropy",
     "NegativeLogLikelihood",
     "OddsRatio",
     "Ordinal",
@@ -96,12 +100,14 @@ __all__ = [
     "Proportional",
     "Reduction",
     "RewardBatch",
+    "RewardForm",
     "RewardObjective",
     "RolloutBatch",
     "RolloutLoss",
     "SamplerCorrection",
     "SequenceMean",
     "SequenceRatio",
+    "ShapedDiscriminator",
     "SimplePreference",
     "StepConstant",
     "StepLabels",

@@ -11,6 +11,7 @@ from laurel.tree import FloatArray
 
 NEWTON_STEPS = 100
 SOLVED = 1e-13
+NEVER = 1e-12
 
 
 def occupancy(world: World, path_probs: FloatArray) -> FloatArray:
@@ -45,6 +46,8 @@ def maximum_entropy_weights(features: FloatArray, expert: FloatArray) -> FloatAr
     for _ in range(NEWTON_STEPS):
         policy = np.asarray(torch.softmax(torch.from_numpy(features @ weights), 0))
         missing = wanted - features.T @ policy
+        if policy.min() < NEVER:
+            break
         if np.abs(missing).max() < SOLVED:
             return weights
         centred = features - features.T @ policy
