@@ -254,6 +254,8 @@ def _convert(where: str, annotation: Any, value: Any) -> Any:
         if dataclasses.is_dataclass(option) and isinstance(option, type) and isinstance(value, Mapping):
             return _settings(where, option, arguments(where, option, value))
     options = _options(annotation)
+    if isinstance(value, str) and ":" in value and any(typing.get_origin(option) is Callable for option in options):
+        return _import(where, value)
     rows = any(typing.get_origin(option) is Iterable for option in options)
     if rows and isinstance(value, list):
         return value  # the source that takes them reads them, and complains by number
@@ -291,6 +293,8 @@ def _kind(annotation: Any) -> str:
         return "one of " + ", ".join(map(str, typing.get_args(annotation)))
     if origin in (tuple, list, Sequence, Iterable):
         return "a list, such as [a, b]"
+    if origin is Callable:
+        return "a function, as package.module:function"
     if dataclasses.is_dataclass(annotation):
         return "a mapping with some of the keys " + ", ".join(field.name for field in dataclasses.fields(annotation))
     if origin in (dict, Mapping):

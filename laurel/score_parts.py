@@ -55,8 +55,8 @@ def check_score_parts(algorithm: Algorithm, reward: Reward | None, grading: Grad
         raise ConfigurationError(
             f"algorithm: credit reads the scores of steps from {_place(process)}, and the reward "
             f"({', '.join(known) or 'without parts'}) does not have them there.",
-            hint="grade with laurel.rewards.step_scores, as the whole reward or as a part of a weighted one, and "
-            "give its name to laurel.credit.ProcessScores.",
+            hint="grade with step_scores, as the whole reward or as a part of a weighted one (of weight 0 where it is "
+            "only read), and give the name of that part to the algorithm: 'part'.",
         )
 
 

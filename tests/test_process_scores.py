@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import laurel
+from laurel import recipe
 from laurel.algorithms import Sampled
 from laurel.credit import ProcessScores
+from laurel.errors import ConfigurationError
 from laurel.rewards import in_process, step_scores, weighted
 from laurel.runs import Run
 from laurel.tasks import Task, TaskSet
@@ -57,3 +60,80 @@ def test_every_step_has_its_own_credit(tmp_path: Path) -> None:
                 expected = len(rollout.text) / 9 + ahead.count("a") - others
                 np.testing.assert_allclose(credit.advantages[own], expected, atol=1e-6)
     assert several > 3
+
+
+RECIPE = """
+policy: {name: tiny, alphabet: abcd, hidden_size: 16, layers: 1, heads: 2, context_length: 12}
+tasks: {name: jsonl, path: tasks.jsonl, prompt: letter, reference: letter}
+reward:
+  name: weighted
+  parts:
+    right: [exact_match, 1.0]
+    steps: [{name: step_scores, scorer: "scorers_of_letters:share"}, 0.0]
+algorithm: {name: step_ppo, separator: b, epochs: 2}
+steps: 1
+prompts_per_step: 3
+samples_per_prompt: 4
+limits: {max_new_tokens: 9}
+run: run
+"""
+SCORER = """
+from laurel.rewards import in_process
+
+@in_process
+def share(task, steps):
+    return [step.count("a") / 9 for step in steps]
+"""
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recipe in a folder of its own, with its tasks and its scorer."""
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    (tmp_path / "tasks.jsonl").write_text("".join(f'{{"letter": "{letter}"}}\n' for letter in "abcd"))
+    (tmp_path / "scorers_of_letters.py").write_text(SCORER)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "recipe.yaml"
+
+
+@pytest.mark.parametrize("reading", ["values", "rewards"])
+def test_a_recipe_names_the_scorer_and_how_it_is_read(written: Path, reading: str) -> None:
+    run = laurel.train(**recipe.load(written, [f"algorithm.reading={reading}"]))
+    with Run.open(run.directory) as opened:
+        trees, credits = opened.trees(1), opened.credits(1)
+    several = 0
+    for tree, credit in zip(trees, credits, strict=True):
+        scores = {r.id: r.outcome.score.parts for r in tree.rollouts}  # type: ignore[union-attr]
+        totals = [r.reward + r.text.count("a") / 9 * (reading == "rewards") for r in tree.rollouts]
+        for number, rollout in enumerate(tree.rollouts):
+            said = [value for name, value in scores[rollout.id].items() if name.startswith("steps/")]
+            steps = [s for s in tree.path(rollout.leaf) if tree.segments[s].source is Source.POLICY]
+            assert said == [tree.segments[s].text.count("a") / 9 for s in steps]
+            others = (sum(totals) - totals[number]) / (len(totals) - 1)
+            cut_off = rollout.outcome.ending is laurel.tree.Ending.TRUNCATED  # type: ignore[union-attr]
+            ends = [*said[:-1], rollout.reward + (said[-1] if cut_off else 0.0)]
+            for place, step in enumerate(steps):
+                expected = ends[place] - (said[place - 1] if place else others)
+                if reading == "rewards":
+                    expected = rollout.reward + sum(said[place:]) - others
+                own = slice(int(tree.flat.starts[step]), int(tree.flat.ends[step]))
+                np.testing.assert_allclose(credit.advantages[own], expected, atol=1e-6)
+            several += len(steps) > 1
+    assert several > 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algorithm.part=process", r"from the part 'process', and the reward \(right, steps\)"),
+        ("reward=exact_match", r"from the part 'steps', and the reward \(without parts\)(.|\n)*'part'"),
+        ("reward.parts.steps=[{name: step_scores, scorer: share}, 0.0]", r"(.|\n)*package\.module:function"),
+        ("reward.parts.steps=[{name: step_scores, scorer: 'scorers_of_letters:all'}, 0.0]", "cannot import"),
+        ("algorithm.reading=both", r"reading: 'both' does not fit(.|\n)*values, rewards"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_its_scorer_is_refused(written: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        laurel.train(**recipe.load(written, [override]))
+    assert not Path("run").exists()

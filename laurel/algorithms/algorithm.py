@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from laurel.algorithms.branching import Branching
-from laurel.credit import Credit, CreditRule, CriticRule, Standardised, StepStandardised
+from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule, Standardised, StepStandardised
 from laurel.errors import ConfigurationError
 from laurel.objectives import Divergence, Penalty, Reduction, RolloutBatch, RolloutLoss, TokenBatch, TokenLoss
 
@@ -169,7 +169,7 @@ class Algorithm:
     paper: str
     equation: str
     source: Sampled | Demonstrated | Compared
-    credit: CreditRule | CriticRule
+    credit: CreditRule | CriticRule | OffPolicyRule
     objective: TokenLoss | RolloutLoss
     reduction: Reduction
     regularisers: tuple[TokenLoss, ...] = ()

@@ -16,6 +16,7 @@ REWARDS: dict[str, Reward] = {
     "math_answer": math_answer,
     "numeric_answer": numeric_answer,
     "reasoning_gym_answer": reasoning_gym_answer,
+    "step_scores": step_scores,
     "weighted": weighted,
 }
 """The rewards that a recipe names; each value makes the reward from its settings."""

@@ -45,8 +45,8 @@ class StepScores:
 def step_scores(scorer: StepScorer) -> StepScores:
     """One number per step, kept as the parts of a score that is 0 itself: credit reads them, the return does not.
 
-        reward = weighted({"right": (numeric_answer(), 1.0), "process": (step_scores(model), 0.0)})
-        algorithm = replace(rloo(), source=Sampled(step_separator="\\n"), credit=ProcessScores("process"))
+        reward = weighted({"right": (numeric_answer(), 1.0), "steps": (step_scores(model), 0.0)})
+        algorithm = step_ppo(separator="\\n")
 
     A step is a policy segment: a turn, or what `Sampled(step_separator=...)` cuts turns into. Another number of scores
     than steps, or one that is not finite, is a failure of the rollout.

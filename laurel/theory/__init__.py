@@ -51,6 +51,7 @@ from laurel.theory.preferences import (
 )
 from laurel.theory.random_trees import random_tree
 from laurel.theory.states import token_histories, token_log_ratios, token_values
+from laurel.theory.steps import one_step_per_token, with_step_values
 from laurel.theory.world import Path, Reply, World, group_tree, path_segments, single_turn
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "log_log_slope",
     "maximum_entropy_weights",
     "occupancy",
+    "one_step_per_token",
     "optimal_path_probs",
     "path_episode",
     "path_log_probs",
@@ -110,4 +112,5 @@ __all__ = [
     "token_values",
     "total_variation",
     "with_continuations",
+    "with_step_values",
 ]

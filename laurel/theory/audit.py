@@ -6,15 +6,15 @@ credit, objective and reduction, on real trees; so bias and variance are exact n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import torch
 
-from laurel.algorithms import Algorithm, Branching, Sampled
-from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule
+from laurel.algorithms import Algorithm, Asked, Branching, Sampled
+from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule, ProcessScores
 from laurel.errors import ConfigurationError
 from laurel.objectives import Reduction, TokenBatch, TokenLoss, reads_rollouts
 from laurel.theory.branches import with_continuations
@@ -22,7 +22,8 @@ from laurel.theory.designs import Experience, groups, with_greedy
 from laurel.theory.exact import history_values, return_gradient
 from laurel.theory.examples import example_logits, example_world
 from laurel.theory.states import token_log_ratios, token_values
-from laurel.theory.world import World
+from laurel.theory.steps import one_step_per_token, with_step_values
+from laurel.theory.world import History, World
 from laurel.tree import FloatArray, Tree
 
 
@@ -162,7 +163,8 @@ def audit(
     the chance of a signal, and among prompts it weighs the hard and the easy ones more. A critic, where
     there is one, knows the exact values, and says 0 where a limit cut a rollout off. Of a method that branches one
     continuation is drawn at each place: values are means, so more of them change the noise and not the expectation.
-    Worlds have no text, so steps that would end at a separator are single tokens.
+    Worlds have no text, so steps that would end at a separator are single tokens. A scorer of steps knows the exact
+    values too; where its scores are paid as rewards it pays nothing.
 
     Args:
         world: the task; `example_world()` by default.
@@ -172,9 +174,15 @@ def audit(
             meets them before its first step; to any other they are a batch whose policy has since taken some.
 
     Raises:
-        ConfigurationError: the algorithm compares answers with each other, or imitates a teacher, in place of
+        ConfigurationError: the algorithm compares answers with each other, or imitates somebody, in place of
             estimating a gradient.
     """
+    if isinstance(algorithm.source, Asked):
+        raise ConfigurationError(
+            f"'{algorithm.name}' imitates an expert: its gradient estimates none of the return, so there is nothing to "
+            "compare it with.",
+            hint="what an error costs it is known instead: laurel.theory.chain_cost.",
+        )
     if algorithm.needs_teacher:
         raise ConfigurationError(
             f"'{algorithm.name}' imitates a teacher: its gradient estimates none of the return, so there is "
@@ -221,10 +229,12 @@ def _listable(branching: Branching, longest: int) -> Branching:
 
 
 def _with_exact_values(algorithm: Algorithm, world: World, logits: torch.Tensor, behaviour: torch.Tensor) -> CreditRule:
-    """The algorithm's credit; its critic, if it has one, knows the exact values."""
+    """The algorithm's credit; its critic or its scorer of steps, if it has one, knows the exact values."""
+    values = history_values(world, logits)
+    if isinstance(algorithm.credit, ProcessScores) and algorithm.credit.part is not None:
+        return _with_exact_scores(algorithm, algorithm.credit, values)
     if not algorithm.needs_critic:
         return cast(CreditRule, algorithm.credit)
-    values = history_values(world, logits)
 
     def credit(trees: Sequence[Tree]) -> list[Credit]:
         said = [np.nan_to_num(token_values(tree, values)) for tree in trees]
@@ -232,6 +242,17 @@ def _with_exact_values(algorithm: Algorithm, world: World, logits: torch.Tensor,
             return cast(CriticRule, algorithm.credit)(trees, said)
         ratios = [token_log_ratios(tree, world, logits, behaviour) for tree in trees]
         return cast(OffPolicyRule, algorithm.credit)(trees, said, ratios)
+
+    return credit
+
+
+def _with_exact_scores(algorithm: Algorithm, rule: ProcessScores, values: Mapping[History, float]) -> CreditRule:
+    in_tokens = isinstance(algorithm.source, Sampled) and algorithm.source.step_separator is not None
+    known = values if rule.reading == "values" else {}
+
+    def credit(trees: Sequence[Tree]) -> list[Credit]:
+        stepped = [one_step_per_token(tree) if in_tokens else tree for tree in trees]
+        return rule([with_step_values(tree, known, cast(str, rule.part)) for tree in stepped])
 
     return credit
 

@@ -23,6 +23,7 @@ from laurel.algorithms import (
     reinforce_plus_plus,
     remax,
     rloo,
+    step_ppo,
     turn_ppo,
 )
 from laurel.credit import EveryToken, GreedyBaseline, LeaveOneOut, RewardToGo, SiblingMean, Standardised, WholeReturn
@@ -300,3 +301,11 @@ def test_the_greedy_rollout_is_a_baseline_without_bias(world, samples):
     found = audit(remax(), world, samples=samples)
     assert found.bias < 1e-10
     assert found.variance > 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"reading": "rewards"}, {"separator": None}, {"part": ""}], ids=str)
+@pytest.mark.parametrize("world", [example_world(), example_dialogue()], ids=["single turn", "dialogue"])
+def test_a_scorer_of_steps_that_knows_the_values_gives_the_exact_direction(world, settings):
+    algorithm = replace(step_ppo(**settings), reduction=ConstantLength())  # without the mean over tokens' scale
+    found = audit(algorithm, world)
+    assert (found.scale, found.bias) == pytest.approx((1, 0), abs=1e-10)

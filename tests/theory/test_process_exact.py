@@ -17,34 +17,14 @@ from laurel.theory import (
     groups,
     history_values,
     return_gradient,
-    token_values,
 )
-from laurel.tree import Ending, Score, Source, Tree
-
-
-def one_step_per_token(tree: Tree) -> Tree:
-    """The tree with every policy token as a segment."""
-    while True:
-        long = [i for i, s in enumerate(tree.segments) if s.source is Source.POLICY and len(s) > 1]
-        if not long:
-            return tree
-        tree = tree.split(long[0], 1)
+from laurel.theory.steps import one_step_per_token, with_step_values
+from laurel.tree import Ending, Tree
 
 
 def scored(tree: Tree, values: dict) -> Tree:
     """Every step with the value of the state in which the next begins, and 9 where none does."""
-    after, flat, outcomes = token_values(tree, values), tree.flat, {}
-    for rollout in tree.rollouts:
-        path, numbers = tree.path(rollout.leaf), []
-        for index, following in zip(path, [*path[1:], None], strict=True):
-            if tree.segments[index].source is Source.POLICY:
-                spoken = following is not None and tree.segments[following].source is not Source.POLICY
-                seen = after[flat.ends[following if spoken else index] - 1]
-                numbers.append(9.0 if np.isnan(seen) else float(seen))
-        parts = {f"step {number}": value for number, value in enumerate(numbers, start=1)}
-        outcome = rollout.outcome
-        outcomes[rollout.leaf] = replace(outcome, score=Score(outcome.score.value, parts))
-    return tree.with_outcomes(outcomes)
+    return with_step_values(tree, values, beyond=9.0)
 
 
 def expected(world: World, values: dict, samples: int, cut=lambda tree: tree) -> np.ndarray:
