@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from laurel.algorithms import Algorithm, Asked, Branching, Sampled
+from laurel.algorithms import Algorithm, Branching, Sampled
 from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule, ProcessScores
 from laurel.errors import ConfigurationError
 from laurel.objectives import Reduction, TokenBatch, TokenLoss, reads_rollouts
@@ -174,15 +174,9 @@ def audit(
             meets them before its first step; to any other they are a batch whose policy has since taken some.
 
     Raises:
-        ConfigurationError: the algorithm compares answers with each other, or imitates somebody, in place of
+        ConfigurationError: the algorithm compares answers with each other, or imitates a teacher, in place of
             estimating a gradient.
     """
-    if isinstance(algorithm.source, Asked):
-        raise ConfigurationError(
-            f"'{algorithm.name}' imitates an expert: its gradient estimates none of the return, so there is nothing to "
-            "compare it with.",
-            hint="what an error costs it is known instead: laurel.theory.chain_cost.",
-        )
     if algorithm.needs_teacher:
         raise ConfigurationError(
             f"'{algorithm.name}' imitates a teacher: its gradient estimates none of the return, so there is "
