@@ -18,7 +18,9 @@ from laurel.algorithms import METHODS
 from laurel.runs import Run
 
 RUN = Path("runs/sums")
-COMMANDS = ("audit", "check", "demo", "eval", "explain", "export", "label", "methods", "show", "train")
+COMMANDS = (
+    "audit", "check", "demo", "eval", "explain", "export", "fit-reward-model", "label", "methods", "show", "train",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +59,7 @@ def test_every_command_has_its_namesake_in_python() -> None:
     import laurel as package
 
     commands = {command.callback.__name__ for command in cli.app.registered_commands if command.callback}
-    assert commands == set(COMMANDS)
+    assert commands == {command.replace("-", "_") for command in COMMANDS}
     for name in commands:
         assert callable(getattr(package, name)), name
     # `from laurel import *` must not put another eval before Python's own.

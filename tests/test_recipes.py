@@ -162,6 +162,20 @@ def test_dpo_runs_its_first_steps_on_real_pairs_and_is_explained(small_qwen: Pat
 
 
 @with_data
+def test_a_reward_model_takes_its_first_steps_on_real_pairs(small_qwen: Path, tmp_path: Path) -> None:
+    recipe, run = str(RECIPES / "reward_model.yaml"), tmp_path / "run"
+    laurel(
+        "fit-reward-model", recipe, f"policy={small_qwen}", f"run={run}", "prompts_per_step=2", "tasks.limit=40",
+        "held_out=4", "steps=2", "members=2",
+    )  # fmt: skip
+    with Run.open(run) as opened:
+        assert opened.metric("reward_model/loss")[0][1].mean == pytest.approx(np.log(2), rel=1e-5)
+        names = {evaluation.name: evaluation.metric.count for evaluation in opened.evaluations()}
+        assert names["accuracy"] == 4 and "disagreement" in names
+        assert opened.evaluation_trees("accuracy", 2)[0].segments[0].text.startswith("user\n")
+
+
+@with_data
 def test_gsm8k_is_explained(small_qwen: Path) -> None:
     printed = laurel("explain", GSM8K, f"policy={small_qwen}", "max_live_rows=64")
     for wanted in (
