@@ -229,7 +229,7 @@ def rewards() -> dict[str, Callable[..., Any]]:
     from laurel import policy
     from laurel.rewards import REWARDS
 
-    return {**REWARDS, "reward_model": policy.SavedReward}
+    return {**REWARDS, "process_reward": policy.SavedProcessReward, "reward_model": policy.SavedReward}
 
 
 def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:

@@ -7,29 +7,38 @@ from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
 from laurel.policy.packed import Packed, TreeLayout, pack
 from laurel.policy.policy import Policy, Reference, TokenScores
+from laurel.policy.process_reward import ImplicitProcessReward, ProcessReward
+from laurel.policy.read_rollouts import RolloutReader
 from laurel.policy.reading import check_reading
 from laurel.policy.reward_ensemble import RewardEnsemble, disagreement, mean_rewards, pessimistic
 from laurel.policy.reward_files import export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
+from laurel.policy.saved_process_reward import SavedProcessReward
 from laurel.policy.saved_reward import SavedReward, as_reward, export_reward_models, reward_for, reward_models_in
 from laurel.policy.soft_q_reward import SoftQ, SoftQReward
+from laurel.policy.step_judge import StepJudge
 from laurel.policy.tiny import tiny
 from laurel.policy.tree_attention import TreeAttention
 
 __all__ = [
     "AttentionPlan",
     "Critic",
+    "ImplicitProcessReward",
     "LayerCall",
     "LearnedReward",
     "LoraSettings",
     "Packed",
     "Policy",
+    "ProcessReward",
     "Reference",
     "RewardEnsemble",
     "RewardModel",
+    "RolloutReader",
+    "SavedProcessReward",
     "SavedReward",
     "SoftQ",
     "SoftQReward",
+    "StepJudge",
     "TokenScores",
     "TreeAttention",
     "TreeLayout",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from laurel.errors import ConfigurationError, PolicyError
-from laurel.policy.learned_reward import same_tokens
 from laurel.policy.policy import Policy
+from laurel.policy.read_rollouts import same_tokens
 from laurel.policy.reward_model import RewardModel
 from laurel.tasks.task import Prompt
 

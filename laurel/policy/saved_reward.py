@@ -21,6 +21,7 @@ from laurel.errors import ConfigurationError, PolicyError
 from laurel.policy.fingerprint import fingerprint as fingerprint_of
 from laurel.policy.learned_reward import LearnedReward
 from laurel.policy.policy import Policy
+from laurel.policy.read_rollouts import RolloutReader
 from laurel.policy.reward_ensemble import RewardEnsemble
 from laurel.policy.reward_files import export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel
@@ -113,13 +114,13 @@ class SavedReward:
         """Loaded when they are first asked for."""
         return tuple(map(load_reward_model, self.directories))
 
-    def read_for(self, writer: Policy | None) -> LearnedReward | RewardEnsemble:
+    def read_for(self, writer: Policy | None) -> RolloutReader | RewardEnsemble:
         """The reward of what this policy writes; None: of texts."""
         members = tuple(LearnedReward(model, writer=writer) for model in self.models)
         return members[0] if len(members) == 1 else RewardEnsemble(members, self.pessimism, self.offsets)
 
     @cached_property
-    def _of_texts(self) -> LearnedReward | RewardEnsemble:
+    def _of_texts(self) -> RolloutReader | RewardEnsemble:
         return self.read_for(None)
 
     def __call__(self, task: Task, rollout: Rollout) -> Score | Failed:
@@ -143,8 +144,8 @@ def reward_for(policy: Policy, reward: Any) -> Any:
     Args:
         reward: of a weighted one each part.
     """
-    if isinstance(reward, LearnedReward) and not reward.reads_tokens:
-        return LearnedReward(reward.model, writer=policy)
+    if isinstance(reward, RolloutReader) and not reward.reads_tokens:
+        return reward.read_for(policy)
     if isinstance(reward, SavedReward):
         return reward.read_for(policy)
     if isinstance(reward, Weighted):

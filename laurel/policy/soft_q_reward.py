@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from laurel.policy.learned_reward import LearnedReward, Reading
+from laurel.policy.learned_reward import LearnedReward
 from laurel.policy.load import load
 from laurel.policy.log_probs import CHUNK_ELEMENTS
 from laurel.policy.packed import pack
@@ -111,10 +111,12 @@ class SoftQReward(LearnedReward):
         self.soft_q = SoftQ(made, discount)
         super().__init__(cast(RewardModel, self.soft_q), writer=writer)
 
-    def _rewards(self, batch: Sequence[Reading]) -> list[float]:
-        by_tree = self.soft_q.token_rewards([reading.tree for reading in batch])
+    def read_for(self, writer: Policy) -> SoftQReward:
+        return SoftQReward(self.soft_q.trunk, discount=self.soft_q.discount, writer=writer)
+
+    def read(self, trees: Sequence[Tree], segments: Sequence[Sequence[int]]) -> list[float]:
         return [
-            float(rewards[reading.tree.leaves.index(leaf)].sum())
-            for reading, rewards in zip(batch, by_tree, strict=True)
-            for _, leaf in reading.places
+            float(rewards[tree.leaves.index(leaf)].sum())
+            for tree, rewards, leaves in zip(trees, self.soft_q.token_rewards(trees), segments, strict=True)
+            for leaf in leaves
         ]

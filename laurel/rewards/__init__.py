@@ -5,7 +5,7 @@ from laurel.rewards.grader import Grader, GradingSettings
 from laurel.rewards.learning import LearningReward, learning
 from laurel.rewards.numbers import Number, answer_in, numbers_in
 from laurel.rewards.reward import Reward, in_process
-from laurel.rewards.steps import StepScorer, step_scores
+from laurel.rewards.steps import Aggregation, StepScorer, aggregate, each_step, step_scores
 from laurel.rewards.verifiers import exact_match, from_environment, math_answer, numeric_answer, reasoning_gym_answer
 from laurel.rewards.weighted import weighted
 from laurel.tree import Failed, Score
@@ -23,6 +23,7 @@ REWARDS: dict[str, Reward] = {
 
 __all__ = [
     "REWARDS",
+    "Aggregation",
     "CheckReport",
     "Failed",
     "Grader",
@@ -32,8 +33,10 @@ __all__ = [
     "Reward",
     "Score",
     "StepScorer",
+    "aggregate",
     "answer_in",
     "check_reward",
+    "each_step",
     "exact_match",
     "from_environment",
     "in_process",

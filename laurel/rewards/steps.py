@@ -2,17 +2,92 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from laurel.errors import ConfigurationError
 from laurel.rewards.reward import as_result, name_of, runs_in_process
 from laurel.tasks.task import Task
 from laurel.tree import STEP_PART, Failed, Rollout, Score, Source
 
+Aggregation = Literal["min", "product", "last", "mean", "sum"]
+
 StepScorer = Callable[[Task, Sequence[str]], Iterable[Any]]
 """A function of a task and the texts of a rollout's steps; it returns one finite number per step."""
+
+
+StepAnswer = Callable[[Task, Sequence[str], str], Any]
+"""A function of a task, the texts of the steps so far, and the text of the step that is asked about."""
+
+
+def aggregate(scores: Sequence[float], how: Aggregation) -> float:
+    """One number for a rollout from those of its steps, at least one: what best-of-n compares.
+
+        min      the weakest step                            last   what was said when the answer was whole
+        product  the chance that all are right, if each is   mean   the average step
+                 independent of the others                   sum    for rewards, which add up
+
+    Example: (0.5, 0.8, 0.9) gives 0.5, 0.36, 0.9, 0.7333... and 2.2.
+
+    Source: Lightman et al. 2023, arXiv 2305.20050, appendix F (product and min); Snell et al. 2024, arXiv 2408.03314,
+    section 5.1 (last).
+
+    Raises:
+        ConfigurationError: for another way.
+    """
+    check_aggregation(how)
+    if how == "min":
+        return min(scores)
+    if how == "product":
+        return math.prod(scores)
+    if how == "last":
+        return scores[-1]
+    return sum(scores) / len(scores) if how == "mean" else sum(scores)
+
+
+def check_aggregation(how: object) -> None:
+    """Whether there is such a way to put steps together; None: they are not.
+
+    Raises:
+        ConfigurationError: there is not.
+    """
+    if how is not None and how not in get_args(Aggregation):
+        raise ConfigurationError(
+            f"Steps cannot be put together by {how!r}.", hint=f"use one of {', '.join(get_args(Aggregation))}."
+        )
+
+
+@dataclass(frozen=True)
+class EachStep:
+    """See `each_step`."""
+
+    ask: StepAnswer
+
+    @property
+    def runs_in_process(self) -> bool:
+        """Whether the function was marked so."""
+        return runs_in_process(self.ask)
+
+    def __call__(self, task: Task, steps: Sequence[str]) -> list[Any]:
+        return [self.ask(task, tuple(steps[:number]), step) for number, step in enumerate(steps)]
+
+
+def each_step(ask: StepAnswer) -> EachStep:
+    """A step scorer from a judge of one step: a function, or one that runs a program or asks somebody.
+
+        step_scores(each_step(lambda task, before, step: float("therefore" not in step)))
+
+    Args:
+        ask: a function of (task, steps before, step).
+
+    Raises:
+        ConfigurationError: if it cannot be called.
+    """
+    if not callable(ask):
+        raise ConfigurationError(f"The judge {ask!r} is no function.", hint="give one of (task, before, step).")
+    return EachStep(ask)
 
 
 @dataclass(frozen=True)

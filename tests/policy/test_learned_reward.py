@@ -10,7 +10,7 @@ import torch
 
 import laurel
 from laurel.policy import LearnedReward, Policy, RewardModel, answer_ends, pack, reward_model_for, tiny
-from laurel.policy import learned_reward as module
+from laurel.policy import read_rollouts as module
 from laurel.rewards import Grader, GradingSettings
 from laurel.rollout import Job, LocalSampler
 from laurel.tasks import Task, TaskSet

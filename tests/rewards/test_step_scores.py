@@ -4,7 +4,17 @@ import pytest
 from rewards_for_tests import lengths_of_steps
 
 from laurel.errors import ConfigurationError
-from laurel.rewards import Failed, Grader, GradingSettings, Score, in_process, step_scores, weighted
+from laurel.rewards import (
+    Failed,
+    Grader,
+    GradingSettings,
+    Score,
+    aggregate,
+    each_step,
+    in_process,
+    step_scores,
+    weighted,
+)
 from laurel.rewards.reward import needs_rollout, runs_in_process
 from laurel.tasks import Task
 from laurel.tree import Ending, Outcome, Segment, Source, Tree
@@ -75,3 +85,27 @@ def test_what_is_no_number_fails_the_rollout():
 def test_what_is_no_function_is_refused():
     with pytest.raises(ConfigurationError, match="no function"):
         step_scores([0.5])
+
+
+@pytest.mark.parametrize(
+    ("how", "value"), [("min", 0.5), ("product", 0.36), ("last", 0.9), ("mean", 2.2 / 3), ("sum", 2.2)]
+)
+def test_steps_put_together_by_hand(how, value):
+    assert aggregate((0.5, 0.8, 0.9), how) == pytest.approx(value)
+    assert aggregate((0.8,), how) == 0.8
+
+
+def test_there_is_no_other_way_to_put_steps_together():
+    with pytest.raises(ConfigurationError, match=r"cannot be put together by 'max'.*\n.*min, product, last"):
+        aggregate((1.0,), "max")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_judge_of_one_step_sees_what_stands_before_it(workers):
+    def order(task, before, step):
+        return float(len("".join(before)) + len(step) / 10)
+
+    first, second = graded(step_scores(each_step(order)), workers)
+    assert list(first.parts.values()) == [0.1, 1.2, 3.3] and second.parts == {"step 1": 0.2}
+    with pytest.raises(ConfigurationError, match="judge 'x' is no function"):
+        each_step("x")
