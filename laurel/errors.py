@@ -36,6 +36,10 @@ class EnvironmentFault(LaurelError):
     """An environment broke its protocol."""
 
 
+class ExpertFault(LaurelError):
+    """An expert left too many questions without an answer."""
+
+
 class PolicyError(LaurelError):
     """A model directory cannot be loaded, or its architecture would be computed wrongly."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 
 from laurel.algorithms import Algorithm, Credit, Sampled
 from laurel.algorithms.steps import in_steps
@@ -46,6 +47,19 @@ class Gather(Protocol):
     """Gathers the experience of one step under the current weights."""
 
     def __call__(self, step: int, policy_version: int) -> Experience: ...
+
+
+@runtime_checkable
+class KeepsState(Protocol):
+    """A `Gather` whose later steps depend on earlier ones beyond the weights and the place among the tasks."""
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """(tensors, JSON-able)."""
+        ...
+
+    def load_state(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+        """Go on as the one that `state` came from."""
+        ...
 
 
 @dataclass

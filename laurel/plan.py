@@ -14,7 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from laurel.algorithms import METHODS, Algorithm, Compared, Demonstrated, Sampled, TrustRegion
+from laurel.algorithms import METHODS, Algorithm, Asked, Compared, Demonstrated, Sampled, TrustRegion
+from laurel.asked import found_expert
 from laurel.configuration import describe
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
@@ -99,12 +100,14 @@ def explain(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = (
     check_fit(policy, settings)
     if settings["teacher"] is not None:
         settings["teacher"] = loaded_teacher(policy, settings["teacher"])
+    if settings["expert"] is not None:
+        settings["expert"] = found_expert({**settings, "policy": policy})
     batch = derive(policy, settings)
     account = Group(
         card(f"{algorithm.name}: {algorithm.title}", [*_story(algorithm), *_choices(algorithm)]),
         card("settings", _settings(settings)),
         card("what there is to learn from", _available(algorithm, settings)),
-        card("each step", [*_batch(batch, settings["steps"]), *_region(algorithm)]),
+        card("each step", [*_batch(batch, settings["steps"], algorithm), *_region(algorithm)]),
         card("memory, estimated", _memory(policy, algorithm, batch, settings)),
         card("time, estimated", _time(policy, algorithm, batch, settings)),
     )
@@ -206,6 +209,7 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         "tokens_per_microbatch": "chosen by device",
         "environment": "none: one answer",
         "teacher": "none",
+        "expert": "none",
         "held_out": "none",
         "reward": "from the environment" if settings["environment"] is not None else "none",
     }
@@ -226,6 +230,7 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _available(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     looked_at = list(settings["tasks"])[:PROMPTS_LOOKED_AT]
     parts = {
+        "an expert to ask": settings["expert"] is not None,
         "reward": settings["reward"] is not None or settings["environment"] is not None,
         "demonstrations or gold answers": all(task.reference is not None for task in looked_at),
         "judged answers": all(isinstance(task, Preference) for task in looked_at),
@@ -241,7 +246,7 @@ def _available(algorithm: Algorithm, settings: Mapping[str, Any]) -> list[tuple[
     return rows
 
 
-def _batch(batch: Batch, steps: int) -> list[tuple[str, str]]:
+def _batch(batch: Batch, steps: int, algorithm: Algorithm) -> list[tuple[str, str]]:
     saved = batch.row_tokens / batch.distinct_tokens
     times = "time" if batch.optimiser_steps == 1 else "times"
     extra = batch.continuations // batch.rollouts
@@ -254,12 +259,29 @@ def _batch(batch: Batch, steps: int) -> list[tuple[str, str]]:
     ]
     return [
         ("rollouts", f"{batch.prompts} prompts x {batch.samples} samples = {batch.rollouts}, {steps:,} steps"),
+        *_asked(algorithm.source, steps),
         *(branches if batch.continuations else ()),
         ("learned from", f"{batch.optimiser_steps} {times} (optimiser steps per batch)"),
         (
             "tokens",
             f"at most {batch.distinct_tokens:,} distinct ones (prompt {batch.prompt_tokens:,}, answer "
             f"{batch.answer_tokens:,}); row by row {batch.row_tokens:,}, {saved:.1f} times as many",
+        ),
+    ]
+
+
+def _asked(source: object, steps: int) -> list[tuple[str, str]]:
+    """How often an expert is asked, and what is learned from its answers."""
+    if not isinstance(source, Asked):
+        return []
+    rounds = -(-steps // source.round_steps)
+    most = "any number of" if source.queries is None else f"at most {source.queries:,}"
+    drawn = f"drawn in the first of every {source.round_steps} steps, " if source.round_steps > 1 else ""
+    return [
+        ("expert", f"{most} questions in {rounds:,} rounds; {drawn}and not any more when the budget is used up"),
+        (
+            "aggregate",
+            f"each step learns from {source.prompts_per_update} of all prompts so far, with every answer",
         ),
     ]
 
@@ -351,7 +373,7 @@ def passes(algorithm: Algorithm) -> int:
     a penalty in the reward that reads the reference is two, of policy and reference, before credit is given. Places by
     entropy are one, and so are the ratios of credit that corrects for an older policy.
     """
-    sampled = isinstance(algorithm.source, Sampled)
+    sampled = isinstance(algorithm.source, Sampled | Asked)
     return (
         sampled
         + (isinstance(algorithm.source, Sampled) and _measures_entropies(algorithm.source))

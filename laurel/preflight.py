@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laurel.algorithms import Algorithm, Branching, Compared, Demonstrated, Sampled, TrustRegion
+from laurel.algorithms import Algorithm, Asked, Branching, Compared, Demonstrated, Sampled, TrustRegion
+from laurel.asked import check_asked
 from laurel.configuration import describe
 from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised, StepStandardised
 from laurel.environments import Environment, SingleTurn, runs_in_process
@@ -94,6 +95,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             hint="set prompts_per_step to at least 2; the more, the better its estimate of the divergence.",
         )
     _check_learning(algorithm, arguments["reward"])
+    check_asked(arguments)
     if isinstance(algorithm.source, Sampled):
         check_score_parts(algorithm, arguments["reward"], arguments["grading"] or GradingSettings())
     sampling: Sampling = arguments["sampling"] or Sampling()
@@ -389,12 +391,17 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
         unread["optimiser"] = f"'{algorithm.name}' finds the length of its steps itself, within algorithm.maximum_kl"
     if not algorithm.needs_teacher:
         unread["teacher"] = f"'{algorithm.name}' has none"
+    if not isinstance(algorithm.source, Asked):
+        unread["expert"] = f"'{algorithm.name}' asks none"
     if not algorithm.needs_critic:
         unread["critic"] = f"'{algorithm.name}' asks for no values"
     if not judged:
         for name in ("evaluate_every", "evaluation_samples", "evaluation_sampling", "watched_reward"):
             unread[name] = "without held_out tasks nothing is evaluated"
-    if not isinstance(algorithm.source, Sampled):
+    if isinstance(algorithm.source, Asked):
+        if not judged:
+            unread |= dict.fromkeys(("reward", "grading"), f"'{algorithm.name}' learns from what its expert answers")
+    elif not isinstance(algorithm.source, Sampled):
         what = "judged answers" if isinstance(algorithm.source, Compared) else "demonstrations"
         why = f"'{algorithm.name}' learns from {what}"
         unread["samples_per_prompt"] = why

@@ -170,8 +170,10 @@ def component(kind: str, registry: Mapping[str, Callable[..., Any]], value: Any)
             value = {"name": "reward_model", "model": value}
         elif ":" in value:
             found = _import(kind, value)
-            # A reward is a function itself; other components are made by one, unless they stand there ready-made.
-            return found if "reward" in kind or not callable(found) else _made(f"{kind}: {value}", found, {})
+            # A reward is a function itself, and an expert may be; other components are made by one, unless they stand
+            # there ready-made.
+            itself = "reward" in kind or (kind == "expert" and not inspect.isclass(found)) or not callable(found)
+            return found if itself else _made(f"{kind}: {value}", found, {})
     if isinstance(value, str) and kind != "policy":
         raise unknown_key(kind, value, registry)
     if not isinstance(value, Mapping) or "name" not in value:
@@ -233,7 +235,7 @@ def rewards() -> dict[str, Callable[..., Any]]:
 
 
 def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
-    from laurel import algorithms, environments, objectives, preferences, tasks
+    from laurel import algorithms, environments, experts, objectives, preferences, tasks
 
     sources = {**tasks.SOURCES, **preferences.SOURCES}
     return {
@@ -244,6 +246,7 @@ def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
         "watched_reward": rewards(),
         "objective": objectives.REWARD_OBJECTIVES,
         "environment": environments.ENVIRONMENTS,
+        "expert": experts.EXPERTS,
         "algorithm": algorithms.METHODS,
     }
 

@@ -10,7 +10,7 @@ import torch
 from laurel.environments import Environment
 from laurel.errors import LearnerError
 from laurel.evaluation import Evaluation, evaluate, judged_again
-from laurel.experience import Gather
+from laurel.experience import Gather, KeepsState
 from laurel.learner import Learner
 from laurel.memory import enough_memory
 from laurel.policy import Policy, Reference
@@ -90,6 +90,8 @@ class Session:
             state["grader"] = self.grader.state()
             if (reward := learning(self.grader.reward)) is not None:
                 groups["reward"], state["reward"] = reward.state()
+        if isinstance(self.gather, KeepsState):
+            groups["experience"], state["experience"] = self.gather.state()
         if self.policy.frozen is not None:
             state["frozen"] = self.policy.frozen
         self.run.save_checkpoint(step, groups, state)
@@ -110,4 +112,6 @@ class Session:
             self.grader.load_state(checkpoint.state["grader"])
         if self.grader is not None and (reward := learning(self.grader.reward)) is not None:
             reward.load_state(checkpoint.tensors["reward"], checkpoint.state["reward"])
+        if isinstance(self.gather, KeepsState):
+            self.gather.load_state(checkpoint.tensors["experience"], checkpoint.state["experience"])
         return checkpoint.step

@@ -35,8 +35,11 @@ class TaughtExperience:
         return Experience(trees, self.credit(trees), [], metrics)
 
 
-def check_teacher(policy: Policy, teacher: Policy) -> None:
+def check_teacher(policy: Policy, teacher: Policy, *, called: str = "teacher") -> None:
     """Refuse a teacher that does not read the policy's tokens as the policy means them.
+
+    Args:
+        called: what messages call it.
 
     Raises:
         PolicyError: another vocabulary, another number of logits, or a shorter context.
@@ -45,19 +48,19 @@ def check_teacher(policy: Policy, teacher: Policy) -> None:
     if ours != theirs:
         different = min(ours.items() ^ theirs.items())
         raise PolicyError(
-            f"The teacher {teacher.name} has another tokenizer than {policy.name}: they differ in the token "
+            f"The {called} {teacher.name} has another tokenizer than {policy.name}: they differ in the token "
             f"{different[0]!r}, among {len(ours.items() ^ theirs.items())} entries.",
-            hint="distil from a model of the same family, or learn from answers that the teacher wrote (clone).",
+            hint=f"take a model of the same family, or learn from answers that the {called} wrote (clone).",
         )
     if policy.vocabulary_size != teacher.vocabulary_size:
         raise PolicyError(
-            f"The teacher {teacher.name} has {teacher.vocabulary_size} logits and {policy.name} has "
+            f"The {called} {teacher.name} has {teacher.vocabulary_size} logits and {policy.name} has "
             f"{policy.vocabulary_size}, for one tokenizer.",
             hint="bring both to one size: model.resize_token_embeddings.",
         )
     if teacher.context_length < policy.context_length:
         raise PolicyError(
-            f"The teacher {teacher.name} reads {teacher.context_length} tokens, {policy.name} may write "
+            f"The {called} {teacher.name} reads {teacher.context_length} tokens, {policy.name} may write "
             f"{policy.context_length}.",
-            hint="take a teacher with as long a context, or a policy with a shorter one.",
+            hint=f"take a {called} with as long a context, or a policy with a shorter one.",
         )

@@ -9,11 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from laurel.algorithms import Algorithm, Compared, Sampled
+from laurel.algorithms import Algorithm, Asked, Compared, Sampled
 from laurel.allocation import keep_freed_memory
+from laurel.asked import AskedExperience, found_expert
 from laurel.configuration import describe
 from laurel.environments import Environment
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
+from laurel.experts import AnotherPolicy, Expert, ExpertFunction
 from laurel.judged import JudgedExperience, SelfPlayExperience
 from laurel.learner import CriticSettings, Learner, OptimiserSettings
 from laurel.memory import enough_memory
@@ -57,6 +59,7 @@ def train(
     optimiser: OptimiserSettings | None = None,
     critic: CriticSettings | None = None,
     teacher: Policy | str | Path | None = None,
+    expert: Expert | ExpertFunction | Policy | AnotherPolicy | None = None,
     grading: GradingSettings | None = None,
     evaluate_every: int | None = None,
     evaluation_samples: int = 1,
@@ -92,6 +95,8 @@ def train(
         critic: where values come from and how they are learned, for methods that ask for them (ppo, turn_ppo).
         teacher: a policy with the same tokenizer, or the hub name or directory of one, for methods that imitate it
             (distill).
+        expert: whom dagger asks: a function of (task, dialogue), a policy with the same tokenizer, or a program. See
+            `laurel.experts`.
         grading: deadlines, retries and the failure budget of the reward.
         evaluate_every: evaluate after this many steps, beside the first and the last; None: only those two.
         evaluation_samples: answers per held-out task.
@@ -106,7 +111,8 @@ def train(
 
     Raises:
         ConfigurationError: before anything starts, if the parts do not fit together.
-        RewardError: if too many rollouts could not be graded; the run can be resumed.
+        RewardError, ExpertFault: if too many rollouts could not be graded, or questions not answered; the run can be
+            resumed.
     """
     reward, watched_reward = as_reward(reward), as_reward(watched_reward)
     arguments = dict(locals())
@@ -116,6 +122,7 @@ def train(
         policy = arguments["policy"] = load(str(policy))
     check_fit(policy, arguments)
     teacher = arguments["teacher"] = None if teacher is None else loaded_teacher(policy, teacher)
+    arguments["expert"] = None if expert is None else found_expert(arguments)
     check_trackers(trackers)
     configuration = describe(arguments, leave_out=("run", "resume", "trackers", "progress"))
     rates = [optimiser or OptimiserSettings()]
@@ -136,15 +143,7 @@ def train(
         tracked = stack.enter_context(open_trackers(trackers, store))
         _begin(taught, policy, store, seed)
         cursor = tasks.cursor(seed)
-        gather: Gather
-        samples = samples_per_prompt or SAMPLES_PER_PROMPT
-        if not isinstance(algorithm.source, Sampled) or not algorithm.source.needs_reward or grader is None:
-            gather = _ungraded(algorithm, sampler, environment, cursor, prompts_per_step, samples, learner)
-        else:
-            gather = SampledExperience(
-                algorithm, learner.credit, sampler, grader, environment, cursor, prompts_per_step, samples,
-                _greedy(sampler, algorithm),
-            )  # fmt: skip
+        gather = _gather(arguments, sampler, grader, cursor, learner)
         session = Session(
             policy, reference, learner, gather, cursor, judged, grader, watched, environment, held_out,
             evaluation_samples, store, tracked, shown,
@@ -225,23 +224,28 @@ def _references(
     return start, start
 
 
-def _ungraded(
-    algorithm: Algorithm,
-    sampler: LocalSampler,
-    environment: Environment | None,
-    cursor: Cursor,
-    prompts: int,
-    samples: int,
-    learner: Learner,
+def _gather(
+    arguments: Mapping[str, Any], sampler: LocalSampler, grader: Grader | None, cursor: Cursor, learner: Learner
 ) -> Gather:
-    """Experience that no reward judges: samples for a teacher, or against demonstrations, or what others wrote."""
-    if isinstance(algorithm.source, Sampled) and algorithm.source.taught:
-        return TaughtExperience(sampler, environment, cursor, prompts, samples, learner.credit)
-    if isinstance(algorithm.source, Sampled):
-        return SelfPlayExperience(sampler, cursor, prompts, samples, learner.credit)
-    if isinstance(algorithm.source, Compared):
-        return JudgedExperience(algorithm.source, sampler.policy, cursor, prompts, learner.credit)
-    return DemonstratedExperience(sampler.policy, cursor, prompts, learner.credit)
+    """What draws, asks or lays out the experience of a step; `arguments` are those of `train`."""
+    algorithm, environment, credit = arguments["algorithm"], arguments["environment"], learner.credit
+    prompts, samples = arguments["prompts_per_step"], arguments["samples_per_prompt"] or SAMPLES_PER_PROMPT
+    source = algorithm.source
+    if isinstance(source, Sampled) and source.needs_reward and grader is not None:
+        return SampledExperience(
+            algorithm, credit, sampler, grader, environment, cursor, prompts, samples, _greedy(sampler, algorithm)
+        )
+    if isinstance(source, Asked):
+        expert = arguments["expert"]
+        return AskedExperience(source, expert, sampler, environment, cursor, prompts, samples, credit)
+    # Experience that no reward judges: samples for a teacher, or against demonstrations, or what others wrote.
+    if isinstance(source, Sampled) and source.taught:
+        return TaughtExperience(sampler, environment, cursor, prompts, samples, credit)
+    if isinstance(source, Sampled):
+        return SelfPlayExperience(sampler, cursor, prompts, samples, credit)
+    if isinstance(source, Compared):
+        return JudgedExperience(source, sampler.policy, cursor, prompts, credit)
+    return DemonstratedExperience(sampler.policy, cursor, prompts, credit)
 
 
 def _greedy(sampler: LocalSampler, algorithm: Algorithm) -> LocalSampler | None:

@@ -99,7 +99,9 @@ def test_layers(below: str, forbidden: set[str]) -> None:
             assert not reached & forbidden, f"{module} imports {sorted(reached & forbidden)}"
 
 
-@pytest.mark.parametrize("name", ["tree", "tasks", "environments", "preferences", "rewards", "metrics", "credit"])
+@pytest.mark.parametrize(
+    "name", ["tree", "tasks", "environments", "experts", "preferences", "rewards", "metrics", "credit"]
+)
 def test_imports_without_torch(name: str) -> None:
     code = f"import sys, laurel.{name}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

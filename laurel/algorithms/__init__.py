@@ -2,6 +2,7 @@
 
 from laurel.algorithms.algorithm import (
     Algorithm,
+    Asked,
     Compared,
     Credit,
     CreditRule,
@@ -18,7 +19,7 @@ from laurel.algorithms.algorithm import (
 from laurel.algorithms.branching import Branching
 from laurel.algorithms.constraints import KL
 from laurel.algorithms.critic_methods import ppo, turn_ppo
-from laurel.algorithms.imitation_methods import distill
+from laurel.algorithms.imitation_methods import dagger, distill
 from laurel.algorithms.inverse_methods import iq_learn
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
@@ -30,6 +31,7 @@ from laurel.algorithms.vine_ppo import vine_ppo
 
 __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "Algorithm",
+    "Asked",
     "Branching",
     "Compared",
     "Credit",
@@ -47,6 +49,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "TrustRegion",
     "cispo",
     "clone",
+    "dagger",
     "dapo",
     "distill",
     "dpo",

@@ -12,6 +12,7 @@ from laurel.objectives import Divergence, Penalty, Reduction, RolloutBatch, Roll
 
 __all__ = [
     "Algorithm",
+    "Asked",
     "Compared",
     "Credit",
     "CreditRule",
@@ -81,6 +82,43 @@ class Compared:
     """
 
     mismatched: bool = False
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Experience is an expert's answers in the states that a mixture of expert and policy reaches, kept for good.
+
+    Attributes:
+        queries: how many questions the expert is asked in the whole run; None: as many as come up. A state that was
+            visited before is no new question.
+        mixture: in round i = 1, 2, ... the expert takes each turn itself with the chance mixture^(i - 1).
+        round_steps: steps of a round. The first one draws and asks, all of them learn.
+        prompts_per_update: how many prompts, with all rollouts that were drawn for them at a time and the answers
+            beside these, a step learns from; all there are while there are fewer.
+    """
+
+    queries: int | None = None
+    mixture: float = 0.0
+    round_steps: int = 1
+    prompts_per_update: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("queries", "round_steps", "prompts_per_update"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigurationError(
+                    f"{name} must be a whole number from 1, got {value!r}.",
+                    hint="queries: null asks without a bound." if name == "queries" else "raise it.",
+                )
+        if not 0 <= self.mixture <= 1:
+            raise ConfigurationError(
+                f"mixture must lie between 0 and 1, got {self.mixture!r}.",
+                hint="0: the expert takes the turns of the first round; 1: it always does, which is cloning it.",
+            )
+
+    def chance(self, round: int) -> float:
+        """The expert's chance to take a turn itself, in round 0, 1, ...; the first round is always the expert's."""
+        return float(self.mixture**round)
 
 
 @dataclass(frozen=True)
@@ -168,7 +206,7 @@ class Algorithm:
     title: str
     paper: str
     equation: str
-    source: Sampled | Demonstrated | Compared
+    source: Sampled | Demonstrated | Compared | Asked
     credit: CreditRule | CriticRule | OffPolicyRule
     objective: TokenLoss | RolloutLoss
     reduction: Reduction

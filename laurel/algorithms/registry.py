@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from laurel.algorithms.algorithm import Algorithm
 from laurel.algorithms.critic_methods import ppo, turn_ppo
-from laurel.algorithms.imitation_methods import distill
+from laurel.algorithms.imitation_methods import dagger, distill
 from laurel.algorithms.inverse_methods import iq_learn
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
@@ -22,6 +22,7 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
         for method in (
             cispo,
             clone,
+            dagger,
             dapo,
             distill,
             dpo,

@@ -19,6 +19,7 @@ from laurel.credit.retrace import retrace
 from laurel.credit.returns import OverlongPenalty, Returns, TotalReward, policy_lengths
 from laurel.credit.rules import (
     EveryToken,
+    GivenAnswers,
     GreedyBaseline,
     LeaveOneOut,
     RewardToGo,
@@ -41,6 +42,7 @@ __all__ = [
     "Estimate",
     "EveryToken",
     "GeneralisedAdvantage",
+    "GivenAnswers",
     "GreedyBaseline",
     "LeaveOneOut",
     "MonteCarloValues",

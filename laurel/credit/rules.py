@@ -177,6 +177,22 @@ class EveryToken:
         return credits
 
 
+@dataclass(frozen=True)
+class GivenAnswers:
+    """Advantage 1 for every policy token that nobody drew, 0 and no loss for those that somebody did.
+
+    For answers that stand beside the turns of a rollout: those say where the policy went, not what is right there.
+    """
+
+    def __call__(self, trees: Sequence[Tree]) -> list[Credit]:
+        credits = []
+        for tree in trees:
+            given = np.array([segment.sampling is None for segment in tree.segments])
+            mask = tree.flat.policy & given[tree.flat.segment]
+            credits.append(Credit(mask.astype(np.float64), mask))
+        return credits
+
+
 def _is_greedy(tree: Tree, leaf: int) -> bool:
     drawn = [tree.segments[index].sampling for index in tree.path(leaf) if tree.segments[index].source is Source.POLICY]
     return bool(drawn) and all(sampling is not None and sampling.top_k == 1 for sampling in drawn)

@@ -30,7 +30,14 @@ from laurel.objectives.preferences import (
     SimplePreference,
 )
 from laurel.objectives.recovery import Contrast, Discriminator, MaximumEntropy, RewardForm, ShapedDiscriminator
-from laurel.objectives.reductions import ConstantLength, PromptMean, Reduction, SequenceMean, TokenMean
+from laurel.objectives.reductions import (
+    ConstantLength,
+    DistinctTokenMean,
+    PromptMean,
+    Reduction,
+    SequenceMean,
+    TokenMean,
+)
 from laurel.objectives.regularisers import EntropyBonus, KLPenalty, k1, k2, k3
 from laurel.objectives.reward_losses import (
     binary_loss,
@@ -81,6 +88,7 @@ __all__ = [
     "DirectPreference",
     "Discriminator",
     "Distillation",
+    "DistinctTokenMean",
     "Divergence",
     "DualAscent",
     "EntropyBonus",

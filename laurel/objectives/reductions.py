@@ -44,6 +44,17 @@ class TokenMean:
 
 
 @dataclass(frozen=True)
+class DistinctTokenMean:
+    """Every distinct token counts the same, once: w_t = 1 / (all masked tokens of the step), wherever a tree forks.
+
+    For trees whose forks are no samples, such as an expert's answers beside the turns of one rollout.
+    """
+
+    def __call__(self, trees: Sequence[Tree], masks: Sequence[BoolArray]) -> list[FloatArray]:
+        return _normalised([mask.astype(np.float64) for mask in masks])
+
+
+@dataclass(frozen=True)
 class SequenceMean:
     """Every rollout counts the same, its tokens averaged: w_t = 1 / (N |o_i|). GRPO, arXiv 2402.03300, equation 3.
 

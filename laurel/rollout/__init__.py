@@ -2,6 +2,7 @@
 
 from laurel.rollout.answering import Answering
 from laurel.rollout.draws import rollout_key, torch_uniforms, uniforms
+from laurel.rollout.experts import FunctionExpert, PolicyExpert
 from laurel.rollout.limits import Job, Limits
 from laurel.rollout.sampler import LocalSampler
 from laurel.rollout.substitute import Due, Substitute, Taken
@@ -10,9 +11,11 @@ from laurel.rollout.uncertainty import drawn_entropies
 __all__ = [
     "Answering",
     "Due",
+    "FunctionExpert",
     "Job",
     "Limits",
     "LocalSampler",
+    "PolicyExpert",
     "Substitute",
     "Taken",
     "drawn_entropies",

@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from laurel.algorithms import Algorithm, Branching, Sampled
+from laurel.algorithms import Algorithm, Asked, Branching, Demonstrated, Sampled
 from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule, ProcessScores
 from laurel.errors import ConfigurationError
 from laurel.objectives import Reduction, TokenBatch, TokenLoss, reads_rollouts
@@ -174,8 +174,7 @@ def audit(
             meets them before its first step; to any other they are a batch whose policy has since taken some.
 
     Raises:
-        ConfigurationError: the algorithm compares answers with each other, or imitates a teacher, in place of
-            estimating a gradient.
+        ConfigurationError: the algorithm is no estimate of that gradient: it compares answers, or imitates somebody.
     """
     if algorithm.needs_teacher:
         raise ConfigurationError(
@@ -213,6 +212,27 @@ def audit(
         old=logits if algorithm.corrects_sampler else None,
     )
     return compare(algorithm.name, samples, estimated, return_gradient(world, logits))
+
+
+def _check_estimates(algorithm: Algorithm) -> None:
+    """Refuse algorithms whose gradient is meant to be another one than that of the return."""
+    because: tuple[str, str] | None = None
+    if isinstance(algorithm.source, Asked):
+        because = "imitates an expert", "what an error costs it is known instead: laurel.theory.chain_cost"
+    elif algorithm.needs_teacher:
+        because = "imitates a teacher", "it is at rest where the policy equals the teacher"
+    elif getattr(algorithm.objective, "needs_normaliser", False):
+        because = "recovers a reward from demonstrations", "where it rests is known: laurel.objectives.InverseSoftQ"
+    elif reads_rollouts(algorithm.objective):
+        because = "compares answers with each other", "its optimum is known: laurel.theory.preference_optimum"
+    elif isinstance(algorithm.source, Demonstrated):
+        because = "imitates demonstrations", "what an error costs it is known instead: laurel.theory.chain_cost"
+    if because is not None:
+        raise ConfigurationError(
+            f"'{algorithm.name}' {because[0]}: its gradient is no estimate of that of the return, so there is nothing "
+            "to compare it with.",
+            hint=f"{because[1]}.",
+        )
 
 
 def _listable(branching: Branching, longest: int) -> Branching:
