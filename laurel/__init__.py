@@ -76,6 +76,7 @@ _NAMES = {
     "Evaluation": "laurel.evaluation",
     "Failed": "laurel.tree",
     "KL": "laurel.algorithms",
+    "LabelledReward": "laurel.learner",
     "LaurelError": "laurel.errors",
     "Limits": "laurel.rollout",
     "OptimiserSettings": "laurel.learner",
@@ -107,6 +108,7 @@ __all__ = [
     "CriticSettings",
     "Evaluation",
     "Failed",
+    "LabelledReward",
     "LaurelError",
     "Limits",
     "OptimiserSettings",
@@ -223,7 +225,7 @@ if TYPE_CHECKING:
     from laurel.evaluation import Evaluation, evaluate
     from laurel.fitting import fit_reward_model
     from laurel.judging import eval as eval
-    from laurel.learner import CriticSettings, OptimiserSettings
+    from laurel.learner import CriticSettings, LabelledReward, OptimiserSettings
     from laurel.objectives import Budget
     from laurel.plan import explain, methods
     from laurel.preferences import label

@@ -1,7 +1,9 @@
 """Learning: experience with its credit becomes changes of the weights."""
 
+from laurel.learner.labelled_reward import LabelledReward
 from laurel.learner.learner import Learner, UpdateReport
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
+from laurel.learner.reward_members import EnsembleSettings
 from laurel.learner.reward_models import RewardLearner, RewardReport, reported
 from laurel.learner.schedule import Schedule, schedule_factor
 from laurel.learner.values import CriticLearner, CriticSettings, explained_variance, value_loss
@@ -9,6 +11,8 @@ from laurel.learner.values import CriticLearner, CriticSettings, explained_varia
 __all__ = [
     "CriticLearner",
     "CriticSettings",
+    "EnsembleSettings",
+    "LabelledReward",
     "Learner",
     "Optimiser",
     "OptimiserSettings",

@@ -82,7 +82,10 @@ class Labels:
         Raises:
             TaskError: it could not be written.
         """
-        row = row_of(query, verdict)
+        self.append_row(row_of(query, verdict))
+
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Keep a row as it is, as `append` does."""
         line = json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
         end = self._end
         try:
@@ -93,7 +96,7 @@ class Labels:
         except OSError as error:
             os.ftruncate(self._file.fileno(), end)
             raise _unwritable(self.path, error) from error
-        self.rows.append(row)
+        self.rows.append(dict(row))
         self._ends.append(end + len(line))
 
     def keep(self, count: int) -> list[dict[str, Any]]:
