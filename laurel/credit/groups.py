@@ -50,6 +50,10 @@ def standardised(returns: FloatArray, *, ddof: int = 0, epsilon: float = 1e-6) -
     std^2 = sum_j (R_j - mean)^2 / (G - ddof). Dividing by a deviation that depends on the samples tilts the expected
     gradient: groups of rare outcomes weigh more (biased; arXiv 2503.20783). Source: GRPO, arXiv 2402.03300, section 4.
 
+    How much is a matter of the task. Of two samples only the sign of the difference is left, so where returns are 0 or
+    1 nothing is tilted, and where three answers of returns 0 < x < 1 are equally likely the cosine to the exact
+    gradient is sqrt(3) / (2 sqrt(x^2 - x + 1)): from 0.866 to 1, and 0.976 at x = 0.307.
+
     Args:
         ddof: 0 is the deviation of the group itself, 1 the unbiased estimate that libraries with `torch.std` use.
         epsilon: keeps nearly constant groups from exploding; in units of the return.

@@ -176,24 +176,7 @@ def audit(
     Raises:
         ConfigurationError: the algorithm is no estimate of that gradient: it compares answers, or imitates somebody.
     """
-    if algorithm.needs_teacher:
-        raise ConfigurationError(
-            f"'{algorithm.name}' imitates a teacher: its gradient estimates none of the return, so there is "
-            "nothing to compare it with.",
-            hint="it is at rest where the policy equals the teacher, and needs no audit for that.",
-        )
-    if getattr(algorithm.objective, "needs_normaliser", False):
-        raise ConfigurationError(
-            f"'{algorithm.name}' recovers a reward from demonstrations: its gradient estimates none of the return of "
-            "another one.",
-            hint="where it rests is known instead: see laurel.objectives.InverseSoftQ.",
-        )
-    if reads_rollouts(algorithm.objective):
-        raise ConfigurationError(
-            f"'{algorithm.name}' compares answers with each other: its gradient is not an estimate of that of the "
-            "return, so there is nothing to compare it with.",
-            hint="its optimum is known instead: laurel.theory.preference_optimum.",
-        )
+    _check_estimates(algorithm)
     world = example_world() if world is None else world
     logits = example_logits(world) if logits is None else logits
     drawn: Iterable[Experience] = groups(world, logits if behaviour is None else behaviour, samples)

@@ -6,12 +6,16 @@ everything that its siblings may be. The tests derive A' on paper for two sample
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from laurel.algorithms import (
+    METHODS,
+    Algorithm,
+    Sampled,
     cispo,
     clone,
     dapo,
@@ -28,7 +32,7 @@ from laurel.algorithms import (
 )
 from laurel.credit import EveryToken, GreedyBaseline, LeaveOneOut, RewardToGo, SiblingMean, Standardised, WholeReturn
 from laurel.errors import ConfigurationError
-from laurel.objectives import ConstantLength, EntropyBonus, KLPenalty, PolicyGradient, TokenMean
+from laurel.objectives import ConstantLength, EntropyBonus, KLPenalty, PolicyGradient, TokenMean, reads_rollouts
 from laurel.theory import (
     Experience,
     World,
@@ -188,6 +192,42 @@ def test_figures_with_two_samples_on_the_example_world():
     assert str(reports["grpo"]).startswith("grpo")
 
 
+@pytest.mark.parametrize(
+    ("middle", "cosine"), [(0.01, 0.870), (0.3067, 0.976), (0.5, 1.0), (0.6933, 0.976), (0.9, 0.908)]
+)
+def test_the_cosine_of_standardised_pairs_is_a_matter_of_the_task(middle, cosine):
+    # Three equally likely answers of returns 0, x, 1, mean m = (1 + x)/3: the exact gradient is (-m, x - m, 1 - m)/3.
+    # A standardised pair keeps the sign of its difference, on average -2/3, 0 and 2/3: the direction is (-1, 0, 1).
+    # Their cosine is 1 / sqrt(2 (m^2 + (x - m)^2 + (1 - m)^2)), and the squares sum to 2/3 (x^2 - x + 1).
+    world = single_turn(vocabulary=3, horizon=1, score=lambda answer: [0.0, middle, 1.0][answer[0]])
+    logits = torch.zeros(1, 3, dtype=torch.float64)
+    found = audit(replace(grpo(epsilon=0.0), reduction=ConstantLength()), world, logits)
+    assert found.cosine == pytest.approx(np.sqrt(3) / (2 * np.sqrt(middle**2 - middle + 1)), abs=1e-10)
+    assert found.cosine == pytest.approx(cosine, abs=5e-4)
+
+
+def test_standardised_pairs_of_right_and_wrong_are_not_tilted(world):
+    binary = single_turn(vocabulary=3, horizon=2, score=lambda answer: float(answer in ((0, 1), (2,))), end=2)
+    found = audit(replace(grpo(epsilon=0.0), reduction=ConstantLength()), binary)
+    assert found.cosine == pytest.approx(1, abs=1e-10) and found.scale == pytest.approx(1, abs=1e-10)
+
+
+def test_the_printed_table_is_what_the_audit_says():
+    page = (Path(__file__).parents[2] / "docs" / "credit.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    printed = {
+        name.split("`")[1]: (scale, cosine)
+        for names, scale, cosine in (row for row in rows if len(row) == 3 and row[1].replace(".", "").isdigit())
+        for name in names.split(",")
+    }
+    said = {}
+    for name, method in METHODS.items():
+        if estimates_the_return(method()):
+            found = audit(method(length=1) if name == "dr_grpo" else method())
+            said[name] = (f"{found.scale:.3f}", f"{found.cosine:.3f}")
+    assert printed == said
+
+
 @pytest.mark.parametrize("prompts", [1, 2])
 def test_several_prompts_per_step_average(prompts):
     world = single_turn(vocabulary=2, horizon=2, score=lambda answer: float(answer == (1, 0)))
@@ -301,6 +341,22 @@ def test_the_greedy_rollout_is_a_baseline_without_bias(world, samples):
     found = audit(remax(), world, samples=samples)
     assert found.bias < 1e-10
     assert found.variance > 0
+
+
+def estimates_the_return(algorithm: Algorithm) -> bool:
+    source = algorithm.source
+    return isinstance(source, Sampled) and source.needs_reward and not reads_rollouts(algorithm.objective)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_audited_or_says_why_not(name):
+    try:
+        found = audit(METHODS[name]())
+    except ConfigurationError as refused:
+        assert f"'{name}'" in refused.message and "nothing to compare it with" in refused.message and refused.hint
+        assert not estimates_the_return(METHODS[name]())
+    else:
+        assert found.cosine > 0.95 and np.isfinite(found.variance)
 
 
 @pytest.mark.parametrize("settings", [{}, {"reading": "rewards"}, {"separator": None}, {"part": ""}], ids=str)
