@@ -350,13 +350,15 @@ def estimates_the_return(algorithm: Algorithm) -> bool:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_audited_or_says_why_not(name):
+    said = ""
     try:
-        found = audit(METHODS[name]())
+        assert audit(METHODS[name]()).cosine > 0.95
     except ConfigurationError as refused:
-        assert f"'{name}'" in refused.message and "nothing to compare it with" in refused.message and refused.hint
-        assert not estimates_the_return(METHODS[name]())
-    else:
-        assert found.cosine > 0.95 and np.isfinite(found.variance)
+        said = str(refused)
+    if estimates_the_return(METHODS[name]()):
+        assert not said
+    elif said:  # what recovers a reward may improve the policy by an estimator of the return
+        assert f"'{name}'" in said and "nothing to compare it with" in said and "What to do" in said
 
 
 @pytest.mark.parametrize("settings", [{}, {"reading": "rewards"}, {"separator": None}, {"part": ""}], ids=str)
