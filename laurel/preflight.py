@@ -67,7 +67,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     for name, why in unread_arguments(arguments).items():
         if arguments[name] is not None and arguments[name] != defaults[name]:
             raise ConfigurationError(f"'{name}' would not be read: {why}.", hint=f"remove '{name}'.")
-    _check_limits(arguments["limits"] or Limits(), arguments["environment"])
+    _check_limits(arguments["limits"] or Limits(), arguments["environment"], arguments["expert"])
     graded = arguments["reward"] is not None or arguments["environment"] is not None
     if algorithm.needs_teacher and arguments["teacher"] is None:
         raise ConfigurationError(
@@ -126,7 +126,7 @@ def _compares_siblings(credit: object) -> bool:
     return isinstance(credit, COMPARE_SIBLINGS) or (isinstance(credit, StepStandardised) and credit.within_group)
 
 
-def _check_limits(limits: Limits, environment: Environment | None) -> None:
+def _check_limits(limits: Limits, environment: Environment | None, expert: object) -> None:
     """Refuse bounds on an environment that is not there, or that no clock stops."""
     if limits.max_turns > 1 and environment is None:
         raise ConfigurationError(
@@ -136,7 +136,7 @@ def _check_limits(limits: Limits, environment: Environment | None) -> None:
     if limits.environment_timeout_seconds != Limits.environment_timeout_seconds:
         if environment is None:
             why = "there is no environment"
-        elif runs_in_process(environment):
+        elif runs_in_process(environment) and (expert is None or hasattr(expert, "replies")):
             why = f"{type(environment).__name__} is marked with runs_in_process and has no deadline"
         else:
             return

@@ -125,3 +125,40 @@ def test_an_adapter(tmp_path: Path) -> None:
     with killed_and_resumed(tmp_path, "before_update:4", changes) as run:
         names = run.load_checkpoint().tensors["policy"]  # type: ignore[union-attr]
     assert names and all("lora_" in name for name in names)
+
+
+class Chatter(Conversation):
+    """Goes on for three turns, whatever is said."""
+
+    def converse(self, task: Task, rollout_id: str) -> Any:
+        text = yield task.prompt
+        for _ in range(2):
+            text = yield text[-1:] or "+"
+        return 0.0
+
+
+def last_digit(task: Task, dialogue: tuple[str, ...]) -> str:
+    if dialogue[-1] == "9":
+        raise ValueError("no answer to a nine")
+    return dialogue[-1][-1:]
+
+
+def asked() -> dict[str, Any]:
+    return {
+        "policy": laurel.policy.tiny(alphabet=f"{ALPHABET}+", hidden_size=16, layers=1, heads=2, context_length=24),
+        "algorithm": laurel.dagger(queries=36, mixture=0.5, prompts_per_update=5),
+        "environment": Chatter(),
+        "expert": last_digit,
+        "limits": laurel.Limits(max_new_tokens=3, max_turns=3),
+        **dict.fromkeys(("reward", "held_out")),
+        "evaluate_every": None,
+    }
+
+
+@pytest.mark.parametrize("moment", ["after_sampling:3", "after_update:4", "after_record:3", "after_checkpoint:2"])
+def test_what_an_expert_answered(moment: str, tmp_path: Path) -> None:
+    """Steps learn from answers of all rounds, and the budget ends in the middle of the run."""
+    with killed_and_resumed(tmp_path, moment, asked) as run:
+        left = [metric.sum for _, metric in run.metric("queries_left")]
+        again = {tree.id.split(".")[0] for tree in run.trees(4)}
+    assert left[0] > 0 and left[-1] == 0 and len(again) > 1
