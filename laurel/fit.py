@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from laurel.algorithms import Credit
+from laurel.credit import steps_of
 from laurel.errors import LearnerError, PolicyError
 from laurel.evaluation import Evaluation, interval
 from laurel.judged import comparison, judged
 from laurel.learner import RewardLearner, RewardReport, reported
+from laurel.learner.reward_models import judged_places
 from laurel.memory import enough_memory
 from laurel.metrics import Metric, merge
-from laurel.objectives import RewardObjective
+from laurel.objectives import RewardObjective, reads_steps
 from laurel.policy import Policy, disagreement, export_reward_models
 from laurel.policy.fingerprint import check_frozen
 from laurel.policy.saved_reward import MODEL
@@ -25,7 +27,10 @@ from laurel.preferences import Calibration
 from laurel.progress import ProgressView
 from laurel.runs import Run, Trackers, phase
 from laurel.tasks import Cursor, TaskSet
-from laurel.tree import FloatArray, Score, Tree
+from laurel.tree import STEP_PART, FloatArray, Outcome, Score, Tree
+
+SAID = "reward_model"
+"""The part of a judged answer's score that holds what was said of it; "/step n" follows for its steps."""
 
 LESS = "lower tokens_per_microbatch (fewer tokens in one pass), fit fewer members, or an adapter (policy.lora)."
 
@@ -104,7 +109,7 @@ class Fit:
         if len(self.members) > 1:
             found["disagreement"] = Metric.of(disagreement(centred))
         for name, metric in found.items():
-            kept = _with_rewards(trees, rewards, sizes) if name == "accuracy" else ()
+            kept = _with_rewards(self.objective, trees, rewards, sizes) if name == "accuracy" else ()
             self.run.record_evaluation(step, name, metric, kept)
         self.run.record_event("calibration", calibration_text(report.calibration), step=step)
         self.trackers.log(step, found)
@@ -181,15 +186,23 @@ def _no_credit(tree: Tree) -> Credit:
     return Credit(np.zeros(len(tree.flat)), np.zeros(len(tree.flat), np.bool_))
 
 
-def _with_rewards(trees: Sequence[Tree], rewards: FloatArray, sizes: Sequence[int]) -> list[Tree]:
-    """The trees with the mean of what the models said of each judged answer among the parts of its score."""
+def _with_rewards(
+    objective: RewardObjective, trees: Sequence[Tree], rewards: FloatArray, sizes: Sequence[int]
+) -> list[Tree]:
+    """The trees with the mean of what the models said of each judged answer, or step, among the parts of its score."""
     widened = []
     for tree, said in zip(trees, np.split(rewards.mean(axis=0), sizes), strict=True):
-        outcomes = [(leaf, tree.segments[leaf].outcome) for leaf in tree.leaves]
-        scored = [(leaf, o, o.score) for leaf, o in outcomes if o is not None and isinstance(o.score, Score)]
-        told = {
-            leaf: replace(outcome, score=replace(score, parts={**score.parts, "reward_model": float(value)}))
-            for (leaf, outcome, score), value in zip(scored, said, strict=True)
-        }
+        places = [place for place, _ in judged_places(objective, tree)]
+        by_place = dict(zip(places, said.tolist(), strict=True))
+        told: dict[int, Outcome] = {}
+        for rollout in tree.rollouts:
+            outcome = rollout.outcome
+            if outcome is None or not isinstance(outcome.score, Score):
+                continue
+            names = {rollout.leaf: SAID}
+            if reads_steps(objective):
+                names = {step: f"{SAID}/{STEP_PART}{n}" for n, step in enumerate(steps_of(rollout), start=1)}
+            parts = {name: by_place[place] for place, name in names.items() if place in by_place}
+            told[rollout.leaf] = replace(outcome, score=replace(outcome.score, parts={**outcome.score.parts, **parts}))
         widened.append(tree.with_outcomes(told))
     return widened

@@ -16,8 +16,9 @@ from laurel.configuration import describe
 from laurel.errors import ConfigurationError, LearnerError, RunError
 from laurel.fit import Fit, Member
 from laurel.judged import judged
+from laurel.judged_steps import check_steps
 from laurel.learner import OptimiserSettings, RewardLearner
-from laurel.objectives import Binary, BradleyTerry, PlackettLuce, RewardObjective
+from laurel.objectives import Binary, BradleyTerry, PlackettLuce, RewardObjective, StepLabels, reads_steps
 from laurel.policy import Policy, load, reward_model_for
 from laurel.policy.fingerprint import check_frozen
 from laurel.policy.saved_reward import MODEL
@@ -92,6 +93,7 @@ def fit_reward_model(
     for some in (tasks, held_out):
         if some is not None:
             check_answers(policy, some)
+            check_steps(policy, some)
     likelihood = arguments["objective"] = objective or objective_for(tasks)
     _check_judgements(likelihood, tasks, held_out)
     left_out = ("run", "resume", "trackers", "progress")
@@ -121,7 +123,8 @@ def fit_reward_model(
 
 
 def objective_for(tasks: TaskSet) -> RewardObjective:
-    """What is usual: pairs are fitted by Bradley-Terry, rankings by Plackett-Luce, thumbs by `Binary`.
+    """What is usual: pairs are fitted by Bradley-Terry, rankings by Plackett-Luce, thumbs by `Binary`, steps by
+    `StepLabels`.
 
     Where some are tied, by Bradley-Terry with ties.
 
@@ -133,6 +136,8 @@ def objective_for(tasks: TaskSet) -> RewardObjective:
     kinds = {preference.kind for preference in preferences}
     if kinds == {Kind.THUMB}:
         return Binary()
+    if kinds == {Kind.STEPS}:
+        return StepLabels()
     if not kinds <= {Kind.PAIR, Kind.RANKING}:
         raise ConfigurationError(
             f"Which likelihood fits '{tasks.name}' must be told: its judgements are {', '.join(sorted(kinds))}.",
@@ -187,6 +192,7 @@ def _check_judgements(objective: RewardObjective, tasks: TaskSet, held_out: Task
     for some in (tasks, held_out):
         if some is None:
             continue
+        _check_kinds(objective, some)
         says = 0
         for task in some:
             try:
@@ -200,6 +206,16 @@ def _check_judgements(objective: RewardObjective, tasks: TaskSet, held_out: Task
                 f"{type(objective).__name__} learns nothing from '{some.name}': no answer is better than another.",
                 hint="give pairs without ties, or another objective.",
             )
+
+
+def _check_kinds(objective: RewardObjective, tasks: TaskSet) -> None:
+    """Labels of steps are read by an objective of steps, and by no other."""
+    kinds = {judged(task).kind for task in tasks}
+    if (kinds == {Kind.STEPS}) != reads_steps(objective) or (Kind.STEPS in kinds and len(kinds) > 1):
+        raise ConfigurationError(
+            f"{type(objective).__name__} does not read the judgements of '{tasks.name}': {', '.join(sorted(kinds))}.",
+            hint="leave the objective out: it follows from the judgements." if len(kinds) == 1 else "split the set.",
+        )
 
 
 def _share(tasks: TaskSet, share: float, seed: int, member: int) -> TaskSet:

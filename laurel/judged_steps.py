@@ -7,7 +7,7 @@ whoever is asked about each step (`label_by_judge`). The trees are what a proces
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +20,7 @@ from laurel.preferences import JudgedSteps
 from laurel.rewards import Grader
 from laurel.rollout import Job, LocalSampler
 from laurel.tasks import Task
-from laurel.tree import STEP_PART, Ending, Failed, Outcome, Score, Segment, Source, Tree
+from laurel.tree import STEP_PART, Ending, Failed, IntArray, Outcome, Score, Segment, Source, Tree
 
 
 def labelled_answer(policy: Policy, task: JudgedSteps, tree_id: str) -> Tree:
@@ -36,10 +36,7 @@ def labelled_answer(policy: Policy, task: JudgedSteps, tree_id: str) -> Tree:
             f"{policy.context_length}.",
             hint="shorten or leave out this row.",
         )
-    try:
-        ends = step_ends(tokens, task.steps, policy.decode)
-    except TaskError as error:
-        raise TaskError(f"Task {task.id}: {error.message}", hint=error.hint) from error
+    ends = _ends(policy, task, tokens)
     text = task.prompt if isinstance(task.prompt, str) else policy.decode(prompt)
     parts = {f"{STEP_PART}{n}": label for n, label in enumerate(task.labels, start=1) if label is not None}
     outcome = Outcome(Ending.TERMINATED, task.kind.value, Score(task.scores[0], parts))
@@ -49,6 +46,24 @@ def labelled_answer(policy: Policy, task: JudgedSteps, tree_id: str) -> Tree:
         name = f"{tree_id}.0"
         segments.append(Segment(Source.POLICY, tokens[start:end], number - 1, step, outcome=last, rollout_id=name))
     return Tree(tree_id, task.id, tuple(segments))
+
+
+def check_steps(policy: Policy, tasks: Iterable[Task]) -> None:
+    """Whether the ends of all labelled steps can be found in their tokens.
+
+    Raises:
+        TaskError: naming the first task where they cannot.
+    """
+    for task in tasks:
+        if isinstance(task, JudgedSteps):
+            _ends(policy, task, policy.encode_answer(task.answers[0]))
+
+
+def _ends(policy: Policy, task: JudgedSteps, tokens: IntArray) -> list[int]:
+    try:
+        return step_ends(tokens, task.steps, policy.decode)
+    except TaskError as error:
+        raise TaskError(f"Task {task.id}: {error.message}", hint=error.hint) from error
 
 
 def label_by_continuations(

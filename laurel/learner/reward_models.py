@@ -138,7 +138,7 @@ class RewardLearner:
         """What the model says of the leaves of each tree that have a score, in their order."""
         said: list[FloatArray] = []
         for micro in _microbatches(trees, self._together):
-            sizes = [len(_judged(self.objective, piece.tree)) for piece in micro.pieces]
+            sizes = [len(judged_places(self.objective, piece.tree)) for piece in micro.pieces]
             values = self._rewards(micro).rewards.cpu().numpy()
             said += np.split(values, np.cumsum(sizes)[:-1])
         return said
@@ -168,7 +168,7 @@ class RewardLearner:
 
     def _rewards(self, micro: Microbatch) -> RewardBatch:
         trees = [piece.tree for piece in micro.pieces]
-        judged = [_judged(self.objective, tree) for tree in trees]
+        judged = [judged_places(self.objective, tree) for tree in trees]
         ends = answer_ends(trees, [[leaf for leaf, _ in some] for some in judged])
         device = self.model.device
         return RewardBatch(
@@ -198,7 +198,7 @@ def reported(
     for tree, said in zip(trees, rewards, strict=True):
         if not _teaches(objective, tree):
             continue
-        scores = torch.tensor([score for _, score in _judged(objective, tree)], dtype=torch.float64)
+        scores = torch.tensor([score for _, score in judged_places(objective, tree)], dtype=torch.float64)
         values = torch.as_tensor(said, dtype=torch.float64)
         alone = torch.zeros(len(scores), dtype=torch.int64, device=own.device)
         batch = RewardBatch(values.to(own.device), scores.to(own.device), alone, 1)
@@ -215,13 +215,13 @@ def reported(
 
 def _teaches(objective: RewardObjective, tree: Tree) -> bool:
     try:
-        return objective.teaches([score for _, score in _judged(objective, tree)])
+        return objective.teaches([score for _, score in judged_places(objective, tree)])
     except LearnerError as error:
         raise LearnerError(f"Task {tree.task_id}: {error.message}", hint=error.hint) from error
 
 
-def _judged(objective: RewardObjective, tree: Tree) -> list[tuple[int, float]]:
-    """The segments at whose ends rewards are read (steps, or leaves), and what was said of each."""
+def judged_places(objective: RewardObjective, tree: Tree) -> list[tuple[int, float]]:
+    """The segments at whose ends rewards are read (labelled steps, or scored leaves), and what was said of each."""
     if reads_steps(objective):
         return labelled_steps(tree)
     outcomes = [(leaf, tree.segments[leaf].outcome) for leaf in tree.leaves]

@@ -23,6 +23,7 @@ from laurel.rewards.reward import (
     needs_worker,
     run_here,
     runs_in_process,
+    scores_together,
     subject_of,
     waits,
 )
@@ -211,7 +212,7 @@ class Grader:
         if self._pool is not None:
             lines = [request(job.task, subject) for job, subject in zip(jobs, subjects, strict=True)]
             retries = self._pool.run(lines, final)
-        elif (together := getattr(self.reward, "score_rollouts", None)) is not None:
+        elif (together := scores_together(self.reward)) is not None:
             for index, result in enumerate(together([(job.task, job.rollout) for job in jobs])):
                 final(index, as_result(result))
         else:

@@ -6,7 +6,7 @@ import inspect
 import numbers
 import re
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,6 +81,20 @@ def in_process(reward: F) -> F:
     return reward
 
 
+def gives_parts(*names: str) -> Callable[[F], F]:
+    """Say which parts the scores of a reward have, so that a run which reads another one is refused before it starts.
+
+    @laurel.rewards.gives_parts("right", "polite")
+    def reward(task, text): return Score(right + 0.1 * polite, {"right": right, "polite": polite})
+    """
+
+    def marked(reward: F) -> F:
+        reward.parts = names  # type: ignore[attr-defined]
+        return reward
+
+    return marked
+
+
 def runs_in_process(reward: Reward) -> bool:
     """Whether the reward was marked by `in_process` (most built-in verifiers are)."""
     return bool(getattr(reward, "runs_in_process", False))
@@ -96,6 +110,13 @@ def needs_rollout(reward: Reward) -> bool:
     """Whether the reward, or a part of it, reads more than the answer's text."""
     parts = getattr(reward, "rewards", None)
     return any(map(needs_rollout, parts)) if parts is not None else subject_of(reward) == "rollout"
+
+
+def scores_together(reward: Reward | None) -> Callable[[Sequence[tuple[Task, Rollout]]], list[Any]] | None:
+    """What scores the rollouts of a step together, where the reward, or a part of it, does so."""
+    parts = getattr(reward, "rewards", None)
+    one_by_one = parts is not None and all(scores_together(part) is None for part in parts)
+    return None if one_by_one else getattr(reward, "score_rollouts", None)
 
 
 def waits(reward: Reward) -> bool:

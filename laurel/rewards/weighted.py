@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from laurel.errors import ConfigurationError
-from laurel.rewards.reward import Reward, Subject, evaluate, runs_in_process, subject_of
+from laurel.rewards.reward import (
+    Reward,
+    Subject,
+    as_result,
+    evaluate,
+    run_here,
+    runs_in_process,
+    scores_together,
+    subject_of,
+)
 from laurel.tasks.task import Task
 from laurel.tree import Failed, Rollout, Score
 
@@ -42,10 +51,30 @@ class Weighted:
         return await self.combine(task, Subject(rollout.text, rollout))
 
     async def combine(self, task: Task, subject: Subject) -> Score | Failed:
-        """The weighted sum; the parts of a part are named 'part/its part'."""
+        """The weighted sum; the parts of a part are named 'part/its part'. After one that failed none is asked."""
+        said: list[Score | Failed] = []
+        for reward in self.rewards:
+            said.append(await evaluate(reward, task, subject))
+            if isinstance(said[-1], Failed):
+                break
+        return self._sum(said)
+
+    def score_rollouts(self, asked: Sequence[tuple[Task, Rollout]]) -> list[Score | Failed]:
+        """`combine` for rollouts in this process; a part that scores many together is asked once about all of them."""
+        columns: list[list[Score | Failed]] = []
+        for reward in self.rewards:
+            together = scores_together(reward)
+            if together is not None:
+                columns.append([as_result(value) for value in together(asked)])
+            else:
+                subjects = ((task, Subject(rollout.text, rollout)) for task, rollout in asked)
+                columns.append([run_here(evaluate(reward, task, subject)) for task, subject in subjects])
+        return [self._sum(said) for said in zip(*columns, strict=True)]
+
+    def _sum(self, said: Sequence[Score | Failed]) -> Score | Failed:
+        """Of what each part said, in their order, up to the first that failed."""
         total, parts = 0.0, dict[str, float]()
-        for name, (reward, weight) in self.parts.items():
-            result = await evaluate(reward, task, subject)
+        for (name, (_, weight)), result in zip(self.parts.items(), said, strict=False):
             if isinstance(result, Failed):
                 return Failed(f"{name}: {result.reason}")
             total += weight * result.value
