@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 
 from laurel.algorithms import Algorithm, Credit, Sampled
 from laurel.algorithms.steps import in_steps
-from laurel.credit import is_continuation
+from laurel.credit import CreditRule, is_continuation
 from laurel.environments import Environment
 from laurel.errors import ConfigurationError, SamplingError, TaskError
 from laurel.metrics import Metric, merge
@@ -106,8 +106,17 @@ class SampledExperience:
         # A rule may normalise over the batch, so the credit that is learned from is that of the kept trees together.
         credits = self.credit(trees) if discarded else [credit for _, credit in kept]
         metrics = merge(parts)
-        metrics["groups_without_signal"] = Metric(drawn - sum(c.carries_signal for c in credits), drawn)
+        metrics["groups_without_signal"] = Metric(drawn - self._with_signal(trees, credits), drawn)
         return Experience(trees, credits, discarded, metrics)
+
+    def _with_signal(self, trees: Sequence[Tree], credits: Sequence[Credit]) -> int:
+        """In how many of these trees the reward of the task tells some rollouts from others.
+
+        Penalties do so nearly always: where there are any, they are left out. A critic tells them apart too.
+        """
+        if self.algorithm.penalties and not self.algorithm.needs_critic:
+            credits = cast(CreditRule, self.algorithm.credit)(trees)
+        return sum(credit.carries_signal for credit in credits)
 
     def _draw(
         self, prefix: str, offset: int, tasks: Sequence[Task], policy_version: int

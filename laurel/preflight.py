@@ -14,7 +14,7 @@ from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean,
 from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.judged import judged
-from laurel.learner import OptimiserSettings
+from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.policy import Policy, check_reading, reward_models_in
 from laurel.rewards import REWARDS, GradingSettings, Reward, learning
 from laurel.rollout import Limits
@@ -88,6 +88,13 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"{algorithm.step.minibatches} minibatches of {arguments['prompts_per_step']} prompts per step leave some "
             "without a prompt.",
             hint="a prompt stays whole: lower algorithm.minibatches, or raise prompts_per_step.",
+        )
+    fitted: CriticSettings | None = arguments["critic"]
+    if algorithm.needs_critic and fitted is not None and (fitted.minibatches or 1) > arguments["prompts_per_step"]:
+        raise ConfigurationError(
+            f"critic: {fitted.minibatches} minibatches of {arguments['prompts_per_step']} prompts per step leave some "
+            "without a prompt.",
+            hint="a prompt stays whole: lower critic.minibatches, or raise prompts_per_step.",
         )
     if isinstance(algorithm.source, Compared) and algorithm.source.mismatched and arguments["prompts_per_step"] < 2:
         raise ConfigurationError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -17,8 +18,8 @@ from laurel.rewards import Grader, GradingSettings, Reward
 from laurel.rewards import verifiers as bare
 from laurel.rewards.steps import StepScores
 from laurel.rewards.weighted import Weighted
-from laurel.tasks import TaskSet
-from laurel.tree import Ending, Failed, Outcome, Segment, Source, Tree
+from laurel.tasks import Task, TaskSet
+from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
 
 _BARE = (bare.ExactMatch, bare.FromEnvironment, bare.MathAnswer, bare.NumericAnswer, bare.ReasoningGymAnswer)
 """Rewards whose scores have no parts."""
@@ -33,7 +34,7 @@ def check_score_parts(algorithm: Algorithm, reward: Reward | None, grading: Grad
     Raises:
         ConfigurationError: naming the part.
     """
-    budgets = [p.part for p in algorithm.penalties if isinstance(p, Budget) and p.part != ANSWER_TOKENS]
+    budgets = _bounded(algorithm)
     process = algorithm.credit.part if isinstance(algorithm.credit, ProcessScores) else None
     if grading.truncated_reward == "zero" and (budgets or process is not None):
         raise ConfigurationError(
@@ -43,12 +44,8 @@ def check_score_parts(algorithm: Algorithm, reward: Reward | None, grading: Grad
         )
     known = _parts_of(reward)
     for part in budgets:
-        if known is not None and part.partition("/")[0] not in known:
-            raise ConfigurationError(
-                f"algorithm: the constraint bounds '{part}', which is no part of the reward "
-                f"({', '.join(known) or 'it has none'}).",
-                hint="add it to a weighted reward, with weight 0 if it is only bounded.",
-            )
+        if _has(reward, part) is False:
+            raise _no_part(part, known or ())
     if process is None or known is None or (process == "" and isinstance(reward, StepScores)):
         return
     if process == "" or process.partition("/")[0] not in known:
@@ -60,41 +57,70 @@ def check_score_parts(algorithm: Algorithm, reward: Reward | None, grading: Grad
         )
 
 
-def try_step_scores(
+def try_score_parts(
     algorithm: Algorithm,
     reward: Reward | None,
     tasks: TaskSet,
     environment: Environment | None,
     grading: GradingSettings,
 ) -> None:
-    """Ask the step scorer that credit reads about one answer of two steps (of one, where turns stay whole).
+    """Ask for what cannot be known otherwise, once, about one answer: scores of steps, and parts that are bounded.
+
+    A step scorer is asked about an answer of two steps (of one, where turns stay whole). A reward that is somebody's
+    own function, and does not say which parts it gives, is asked where a constraint reads one of them; whatever goes
+    wrong there is left to the run, which counts failures.
 
     Raises:
-        ConfigurationError: it failed, or returned another number of scores than steps.
-        RewardError: it failed, and the failure budget forgives none.
+        ConfigurationError: the step scorer failed, or returned another number of scores than steps; or a score has not
+            the part that is bounded.
+        RewardError: the step scorer failed, and the failure budget forgives none.
     """
     scorer = _step_scorer(algorithm, reward)
-    if scorer is None:
-        return
     separator = algorithm.source.step_separator if isinstance(algorithm.source, Sampled) else None
     task = next((task for task in tasks if task.reference is not None), tasks.tasks[0])
     answer = task.reference or "0"
-    steps = [answer] if separator is None and environment is None else [f"{answer}{separator or ''}", answer]
+    if scorer is not None:
+        steps = [answer] if separator is None and environment is None else [f"{answer}{separator or ''}", answer]
+        score = _tried(scorer, task, steps, grading)
+        if isinstance(score, Failed):
+            raise ConfigurationError(
+                f"The scorer of steps was tried on task {task.id}, on an answer of {len(steps)} steps: {score.reason}.",
+                hint="return one finite number per step, whatever their number.",
+            )
+    asked = [part for part in _bounded(algorithm) if _has(reward, part) is None]
+    if reward is None or environment is not None or not asked:
+        return
+    score = _tried(reward, task, [answer], replace(grading, failures_in_a_row=2))
+    missing = [part for part in asked if isinstance(score, Score) and part not in score.parts]
+    if missing:
+        raise _no_part(missing[0], sorted(score.parts) if isinstance(score, Score) else ())
+
+
+def _tried(reward: Reward, task: Task, steps: Sequence[str], grading: GradingSettings) -> Score | Failed | None:
+    """What a reward says of an answer that nobody drew."""
     asked = [task.prompt if isinstance(task.prompt, str) else task.id, *steps]
-    nothing = np.zeros(1, np.int64)  # a scorer reads texts
+    nothing = np.zeros(1, np.int64)  # only the texts are read
     segments = [
         Segment(Source.POLICY if n else Source.PROMPT, nothing, n - 1, text=text) for n, text in enumerate(asked)
     ]
     outcome = Outcome(Ending.TERMINATED, "tried")
-    with Grader(scorer, grading) as grader:
+    with Grader(reward, grading) as grader:
         tried = Tree("tried", task.id, tuple(segments)).with_outcomes({len(steps): outcome})
         graded, _ = grader.grade([tried], {task.id: task})
-    score = cast(Outcome, graded[0].segments[-1].outcome).score
-    if isinstance(score, Failed):
-        raise ConfigurationError(
-            f"The scorer of steps was tried on task {task.id}, on an answer of {len(steps)} steps: {score.reason}.",
-            hint="return one finite number per step, whatever their number.",
-        )
+    return cast(Outcome, graded[0].segments[-1].outcome).score
+
+
+def _bounded(algorithm: Algorithm) -> list[str]:
+    return [p.part for p in algorithm.penalties if isinstance(p, Budget) and p.part != ANSWER_TOKENS]
+
+
+def _no_part(part: str, known: Collection[str]) -> ConfigurationError:
+    return ConfigurationError(
+        f"algorithm: the constraint bounds '{part}', which is no part of the reward "
+        f"({', '.join(known) or 'it has none'}).",
+        hint="add it to a weighted reward, with weight 0 if it is only bounded, or to the parts of the Score that the "
+        "reward returns.",
+    )
 
 
 def _step_scorer(algorithm: Algorithm, reward: Reward | None) -> StepScores | None:
@@ -107,10 +133,23 @@ def _step_scorer(algorithm: Algorithm, reward: Reward | None) -> StepScores | No
 
 
 def _parts_of(reward: Reward | None) -> Collection[str] | None:
-    """The names of a reward's parts; None: it is somebody's own function, which may give any."""
+    """The names of a reward's parts; None: it is somebody's own function, which does not say."""
     if isinstance(reward, Weighted):
         return list(reward.parts)
-    return () if reward is None or isinstance(reward, (*_BARE, StepScores)) else None
+    if reward is None or isinstance(reward, (*_BARE, StepScores)):
+        return ()
+    said = getattr(reward, "parts", None)
+    return said if isinstance(said, tuple) else None
+
+
+def _has(reward: Reward | None, part: str) -> bool | None:
+    """Whether scores have the part; None: the reward does not say."""
+    known = _parts_of(reward)
+    if isinstance(reward, Weighted):
+        name, _, inner = part.partition("/")
+        own = reward.parts.get(name)
+        return own is not None and (not inner or _has(own[0], inner))
+    return None if known is None else part in known
 
 
 def _place(part: str) -> str:

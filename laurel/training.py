@@ -27,7 +27,7 @@ from laurel.progress import ProgressView, Silent
 from laurel.rewards import Grader, GradingSettings, LearningReward, Reward, learning
 from laurel.rollout import Limits, LocalSampler
 from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers, phase
-from laurel.score_parts import try_step_scores
+from laurel.score_parts import try_score_parts
 from laurel.session import Session
 from laurel.tasks import Cursor, TaskSet
 from laurel.taught import TaughtExperience, check_teacher
@@ -117,7 +117,7 @@ def train(
     reward, watched_reward = as_reward(reward), as_reward(watched_reward)
     arguments = dict(locals())
     check_parts(arguments, {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()})
-    try_step_scores(algorithm, arguments["reward"], tasks, environment, grading or GradingSettings())
+    try_score_parts(algorithm, arguments["reward"], tasks, environment, grading or GradingSettings())
     if isinstance(policy, str | Path):
         policy = arguments["policy"] = load(str(policy))
     check_fit(policy, arguments)

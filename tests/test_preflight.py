@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +84,19 @@ def test_a_bound_on_a_part_that_the_reward_does_not_have_is_refused(policy: laur
     algorithm = laurel.grpo(constraint=laurel.Budget("polite", at_least=0.5, rate=0.1))
     with pytest.raises(ConfigurationError, match=r"bounds 'polite', which is no part of the reward \(right\)"):
         laurel.train(policy=policy, tasks=sets(["1>"], ["1"]), reward=reward, algorithm=algorithm)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"algorithm": laurel.grpo(minibatches=3)}, "algorithm.minibatches"),
+        ({"algorithm": laurel.ppo(), "critic": laurel.CriticSettings(minibatches=3)}, "critic.minibatches"),
+    ],
+)
+def test_a_minibatch_without_a_prompt_is_refused_before_anything_is_drawn(
+    policy: laurel.policy.Policy, changes: dict[str, Any], name: str, tmp_path: Path
+) -> None:
+    small: dict[str, Any] = {"policy": policy, "tasks": sets(["1>", "2>"]), "reward": laurel.rewards.exact_match()}
+    with pytest.raises(ConfigurationError, match=rf"3 minibatches of 2 prompts per step(.|\n)*lower {name}"):
+        laurel.train(**small, **changes, prompts_per_step=2, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

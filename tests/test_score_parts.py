@@ -13,8 +13,8 @@ import pytest
 import laurel
 from laurel.algorithms import Algorithm, Sampled
 from laurel.credit import ProcessScores
-from laurel.errors import ConfigurationError
-from laurel.rewards import GradingSettings, Reward, exact_match, in_process, step_scores, weighted
+from laurel.errors import ConfigurationError, RewardError
+from laurel.rewards import GradingSettings, Reward, Score, exact_match, gives_parts, in_process, step_scores, weighted
 from laurel.tasks import Task, TaskSet
 
 TASKS = TaskSet("letters", tuple(Task(letter, letter, letter) for letter in "abcd"))
@@ -79,6 +79,69 @@ def test_a_part_that_no_score_would_have(tmp_path: Path) -> None:
     for algorithm, what in ((bounded, "the part 'polite'"), (process("p"), "the scores of steps")):
         with pytest.raises(ConfigurationError, match=f"'zero' gives a score without parts, and 'rloo' reads {what}"):
             train(tmp_path / "run", algorithm, reward, grading=zero)
+
+
+@in_process
+def own(task: Task, text: str) -> Score:
+    ASKED.append([text])
+    return Score(1.0, {"right": 1.0})
+
+
+@gives_parts("right", "polite")
+@in_process
+def says_so(task: Task, text: str) -> Score:
+    ASKED.append([text])
+    return Score(1.0, {"right": 1.0, "polite": 0.5})
+
+
+@in_process
+def breaks(task: Task, text: str) -> Score:
+    raise ValueError("not today")
+
+
+@pytest.mark.parametrize(
+    ("part", "reward", "message"),
+    [
+        ("polite", own, r"'polite', which is no part of the reward \(right\)(.|\n)*Score that the reward returns"),
+        ("brief", says_so, r"'brief', which is no part of the reward \(right, polite\)"),
+        ("a/polite", weighted({"a": (own, 1.0)}), r"'a/polite', which is no part of the reward \(a, a/right\)"),
+        ("a/brief", weighted({"a": (says_so, 1.0)}), r"'a/brief', which is no part of the reward \(a\)"),
+        ("a/polite", weighted({"a": (exact_match(), 1.0)}), r"'a/polite', which is no part of the reward \(a\)"),
+    ],
+)
+def test_a_budget_on_a_part_that_ones_own_reward_does_not_give(
+    part: str, reward: Reward, message: str, tmp_path: Path
+) -> None:
+    bounded = laurel.rloo(constraint=laurel.Budget(part, at_least=0.5, rate=0.1))
+    with pytest.raises(ConfigurationError, match=message):
+        train(tmp_path / "run", bounded, reward)
+    assert not (tmp_path / "run").exists()
+
+
+SMALL: dict[str, Any] = {
+    "prompts_per_step": 2,
+    "samples_per_prompt": 3,
+    "limits": laurel.Limits(max_new_tokens=4),
+}
+
+
+def test_ones_own_reward_is_asked_once_unless_it_says_which_parts_it_gives(tmp_path: Path) -> None:
+    cases: list[tuple[str, Reward]] = [("right", own), ("polite", says_so), ("a/right", weighted({"a": (own, 1)}))]
+    for number, (part, reward) in enumerate(cases):
+        ASKED.clear()
+        bounded = laurel.rloo(constraint=laurel.Budget(part, at_least=0.5, rate=0.1))
+        train(tmp_path / str(number), bounded, reward, **SMALL)
+        assert len(ASKED) == (6 if reward is says_so else 7)
+    ASKED.clear()
+    train(tmp_path / "plain", laurel.rloo(), own, **SMALL)
+    assert len(ASKED) == 6, "nobody reads its parts"
+
+
+def test_a_reward_that_fails_when_it_is_tried_is_left_to_the_run(tmp_path: Path) -> None:
+    bounded = laurel.rloo(constraint=laurel.Budget("right", at_least=0.5, rate=0.1))
+    with pytest.raises(RewardError, match="not today"):
+        train(tmp_path / "run", bounded, breaks, grading=GradingSettings(failures_in_a_row=1), **SMALL)
+    assert (tmp_path / "run").exists()
 
 
 def test_a_setting_deep_inside_an_algorithm_is_finite(tmp_path: Path) -> None:

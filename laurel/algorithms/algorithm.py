@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from laurel.algorithms.branching import Branching
-from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule, Standardised, StepStandardised
+from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule, SiblingMean, Standardised, StepStandardised
 from laurel.errors import ConfigurationError
 from laurel.objectives import Divergence, Penalty, Reduction, RolloutBatch, RolloutLoss, TokenBatch, TokenLoss
 
@@ -235,7 +235,14 @@ class Algorithm:
                 "policy that drew it has moved, and this objective does not correct for that.",
                 hint="set epochs and minibatches to 1, or choose an objective with a ratio (grpo, dapo).",
             )
-        if self._rescales and any(getattr(part, "needs_divergence", False) for part in self.penalties):
+        exact = any(getattr(part, "needs_divergence", False) for part in self.penalties)
+        if exact and isinstance(self.credit, SiblingMean):
+            raise ConfigurationError(
+                f"{self.name}: its baseline holds the sample itself, which shrinks by 1 - 1/G the half of an exact KL "
+                "that is in the reward, but not its other half, which is in the loss.",
+                hint="use the KL estimator 'k1' in the reward, or place the KL in the loss, or take rloo.",
+            )
+        if self._rescales and exact:
             raise ConfigurationError(
                 f"{self.name}: advantages are divided by a deviation, and with them the half of an exact KL that is in "
                 "the reward, but not its other half, which is in the loss.",

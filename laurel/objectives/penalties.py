@@ -112,7 +112,8 @@ class Budget:
 
     Attributes:
         part: a named part of the score (`laurel.rewards.weighted` keeps the parts; one of weight 0 counts for nothing
-            but this), or "answer_tokens", the number of tokens that the policy wrote.
+            but this; a reward of one's own says by `laurel.rewards.gives_parts` which it has), or "answer_tokens", the
+            number of tokens that the policy wrote.
         at_most, at_least: the bound, in units of the part; one of the two.
         rate: how much the multiplier changes per update and per unit that the bound is missed by.
         coefficient: the multiplier at the start, at least 0.

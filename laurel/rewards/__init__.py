@@ -4,7 +4,7 @@ from laurel.rewards.check import CheckReport, check_reward
 from laurel.rewards.grader import Grader, GradingSettings
 from laurel.rewards.learning import LearningReward, learning
 from laurel.rewards.numbers import Number, answer_in, numbers_in
-from laurel.rewards.reward import Reward, in_process
+from laurel.rewards.reward import Reward, gives_parts, in_process
 from laurel.rewards.steps import Aggregation, StepScorer, aggregate, each_step, step_scores
 from laurel.rewards.verifiers import exact_match, from_environment, math_answer, numeric_answer, reasoning_gym_answer
 from laurel.rewards.weighted import weighted
@@ -39,6 +39,7 @@ __all__ = [
     "each_step",
     "exact_match",
     "from_environment",
+    "gives_parts",
     "in_process",
     "learning",
     "math_answer",

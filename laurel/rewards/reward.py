@@ -95,6 +95,22 @@ def gives_parts(*names: str) -> Callable[[F], F]:
     return marked
 
 
+def gives_parts(*names: str) -> Callable[[F], F]:
+    """Say which parts the scores of a reward have, so that a run which reads another one is refused before it starts.
+
+        @laurel.rewards.gives_parts("right", "polite")
+        def reward(task, text): return Score(right + 0.1 * polite, {"right": right, "polite": polite})
+
+    A function that does not say so is asked about one answer where a part is needed.
+    """
+
+    def marked(reward: F) -> F:
+        reward.parts = names  # type: ignore[attr-defined]
+        return reward
+
+    return marked
+
+
 def runs_in_process(reward: Reward) -> bool:
     """Whether the reward was marked by `in_process` (most built-in verifiers are)."""
     return bool(getattr(reward, "runs_in_process", False))

@@ -62,6 +62,16 @@ def test_the_exact_sum_in_the_reward_brings_its_half_in_the_loss():
     assert algorithm.needs_divergence
 
 
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "gspo", "cispo", "reinforce_plus_plus"])
+def test_the_two_halves_are_refused_where_only_one_is_scaled(name):
+    exact = KL(0.05, place="reward", estimator="exact")
+    with pytest.raises(ConfigurationError, match=f"{name}(.|\\n)*not its other half(.|\\n)*'k1' in the reward"):
+        METHODS[name](kl=exact)
+    METHODS[name](kl=KL(0.05, place="loss", estimator="exact"))
+    for fits in ("reinforce", "rloo", "remax", "trpo", "ppo", "turn_ppo", "vine_ppo", "step_ppo"):
+        assert len(METHODS[fits](kl=exact).penalties) == len(METHODS[fits](kl=exact).regularisers) == 1
+
+
 def test_a_multiplier_may_start_at_nothing():
     algorithm = grpo(kl=KL(control="lagrangian", target=0.03))
     assert algorithm.regularisers == (KLPenalty(0.0, "k3", DualAscent(0.03, 0.1)),)
