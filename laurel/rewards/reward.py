@@ -84,20 +84,6 @@ def in_process(reward: F) -> F:
 def gives_parts(*names: str) -> Callable[[F], F]:
     """Say which parts the scores of a reward have, so that a run which reads another one is refused before it starts.
 
-    @laurel.rewards.gives_parts("right", "polite")
-    def reward(task, text): return Score(right + 0.1 * polite, {"right": right, "polite": polite})
-    """
-
-    def marked(reward: F) -> F:
-        reward.parts = names  # type: ignore[attr-defined]
-        return reward
-
-    return marked
-
-
-def gives_parts(*names: str) -> Callable[[F], F]:
-    """Say which parts the scores of a reward have, so that a run which reads another one is refused before it starts.
-
         @laurel.rewards.gives_parts("right", "polite")
         def reward(task, text): return Score(right + 0.1 * polite, {"right": right, "polite": polite})
 
