@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 import laurel
@@ -53,6 +54,27 @@ def test_it_learns_within_its_region(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 2, 3, 4, 5])
 def test_it_learns_from_any_start(seed: int, tmp_path: Path) -> None:
     learns(seed, tmp_path / "run")
+
+
+class Untangible(torch.autograd.Function):
+    """The identity, whose forward-mode derivative is missing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient
+
+
+def test_a_model_without_the_derivatives_it_needs_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    given = settings(tmp_path / "run")
+    decoder = given["policy"].model.get_decoder()
+    decoder.layers[0].mlp.register_forward_hook(lambda module, given, output: Untangible.apply(output))
+    with pytest.raises(ConfigurationError, match=r"no forward-mode derivative(.|\n)*What to do"):
+        laurel.train(**given)
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_is_refused_is_counted_recorded_and_shown(tmp_path: Path) -> None:

@@ -57,7 +57,9 @@ class Sampled:
 
     def __post_init__(self) -> None:
         if self.maximum_draws < 1:
-            raise ConfigurationError(f"maximum_draws must be at least 1, got {self.maximum_draws}.")
+            raise ConfigurationError(
+                f"maximum_draws must be at least 1, got {self.maximum_draws}.", hint="1 draws each prompt once."
+            )
         if self.step_separator == "":
             raise ConfigurationError("The separator of steps is empty.", hint=r'such as step_separator="\n".')
 
@@ -139,7 +141,9 @@ class Step:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.minibatches < 1:
-            raise ConfigurationError(f"A step needs at least 1 epoch and 1 minibatch, got {self}.")
+            raise ConfigurationError(
+                f"A step needs at least 1 epoch and 1 minibatch, got {self}.", hint="1 of each is one optimiser step."
+            )
         if self.maximum_kl is not None and not self.maximum_kl > 0:
             raise ConfigurationError(f"maximum_kl must be above 0, got {self.maximum_kl!r}.", hint="try 0.02.")
         if self.maximum_kl is not None and self.on_policy:

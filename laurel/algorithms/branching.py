@@ -54,7 +54,10 @@ class Branching:
         for name, least in (("every", 1), ("continuations", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ConfigurationError(f"{name} must be a whole number from {least}, got {value!r}.")
+                raise ConfigurationError(
+                    f"{name} must be a whole number from {least}, got {value!r}.",
+                    hint="such as 4.",
+                )
         if self.entropy_above is not None and not 0 < self.entropy_above < float("inf"):
             raise ConfigurationError(
                 f"entropy_above must be more than 0 nats, got {self.entropy_above!r}.",

@@ -18,6 +18,7 @@ from laurel.objectives import (
     Proportional,
     TokenLoss,
 )
+from laurel.objectives.penalties import ANSWER_TOKENS
 
 Place = Literal["loss", "reward"]
 Estimator = Literal["k1", "k2", "k3", "exact"]
@@ -109,6 +110,15 @@ def held(
     Raises:
         ConfigurationError: for a setting that nothing would read, or an estimator that its place refuses.
     """
+    if isinstance(kl, bool) or not isinstance(kl, int | float | KL):
+        raise ConfigurationError(
+            f"algorithm: kl={kl!r} is no pull to the reference.", hint="give a number, such as 0.05, or laurel.KL(...)."
+        )
+    if not isinstance(constraint, Budget | None):
+        raise ConfigurationError(
+            f"algorithm: constraint={constraint!r} is no bound.",
+            hint=f"such as laurel.Budget('{ANSWER_TOKENS}', at_most=200, rate=1e-4).",
+        )
     settings = kl if isinstance(kl, KL) else KL(kl)
     chosen = settings.place or place
     estimator: Estimator = settings.estimator or (in_loss if chosen == "loss" else "k1")

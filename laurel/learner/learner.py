@@ -33,6 +33,7 @@ from laurel.learner.work import StartOfUpdate, Work, nothing_to_learn, on_device
 from laurel.metrics import Metric, merge
 from laurel.objectives import TokenBatch, TokenLoss
 from laurel.policy import Critic, Packed, Policy, Reference, TokenScores
+from laurel.policy.critic import check_tokens
 from laurel.tree import FloatArray, Tree
 
 TOKENS_PER_MICROBATCH = {"cpu": 2048, "cuda": 16384}
@@ -84,7 +85,7 @@ class Learner:
 
     Raises:
         ConfigurationError: if the algorithm needs a reference or a critic and there is none, the schedule does not
-            fit, or there are optimiser settings that a trust region would not read.
+            fit, the critic reads other tokens, or there are optimiser settings that a trust region would not read.
     """
 
     def __init__(
@@ -111,7 +112,10 @@ class Learner:
                 hint="pass critic=laurel.policy.critic_for(policy).",
             )
         if tokens_per_microbatch is not None and tokens_per_microbatch < 1:
-            raise ConfigurationError(f"tokens_per_microbatch must be at least 1, got {tokens_per_microbatch}.")
+            raise ConfigurationError(
+                f"tokens_per_microbatch must be at least 1, got {tokens_per_microbatch}.",
+                hint="leave it out to have it chosen.",
+            )
         self.policy = policy
         self.algorithm = algorithm
         self.reference = reference if algorithm.needs_reference else None
@@ -128,6 +132,7 @@ class Learner:
         self._critic: CriticLearner | None = None
         self._prefit = 0
         if self.critic is not None:
+            check_tokens(policy, self.critic.trunk)
             chosen = critic_settings or CriticSettings()
             self._prefit = chosen.prefit_updates
             self._critic = CriticLearner(

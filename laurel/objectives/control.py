@@ -61,9 +61,14 @@ class Proportional:
 
     def __post_init__(self) -> None:
         if not 0 < self.target < math.inf:
-            raise ConfigurationError(f"The target of a coefficient must be above 0, got {self.target!r}.")
+            raise ConfigurationError(
+                f"The target of a coefficient must be above 0, got {self.target!r}.",
+                hint="such as 0.02 nats per token.",
+            )
         if not 0 < self.gain <= 1:
-            raise ConfigurationError(f"The gain of a coefficient must lie in (0, 1], got {self.gain!r}.")
+            raise ConfigurationError(
+                f"The gain of a coefficient must lie in (0, 1], got {self.gain!r}.", hint="0.1 is usual."
+            )
 
     def rule(self, coefficient: str, measured: str) -> str:
         """See `Control`."""
@@ -94,9 +99,14 @@ class DualAscent:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.bound):
-            raise ConfigurationError(f"The bound of a constraint must be a finite number, got {self.bound!r}.")
+            raise ConfigurationError(
+                f"The bound of a constraint must be a finite number, got {self.bound!r}.",
+                hint="give it in units of what is bounded.",
+            )
         if not 0 < self.rate < math.inf:
-            raise ConfigurationError(f"The rate of a multiplier must be above 0, got {self.rate!r}.")
+            raise ConfigurationError(
+                f"The rate of a multiplier must be above 0, got {self.rate!r}.", hint="start small, such as 0.01."
+            )
 
     def rule(self, coefficient: str, measured: str) -> str:
         """See `Control`."""

@@ -202,4 +202,6 @@ def check_coefficient(coefficient: float, what: str = "The KL coefficient") -> N
         ConfigurationError: this one is not.
     """
     if not 0 <= coefficient < math.inf:
-        raise ConfigurationError(f"{what} must not be negative, and finite, got {coefficient!r}.")
+        raise ConfigurationError(
+            f"{what} must not be negative, and finite, got {coefficient!r}.", hint="0 switches it off."
+        )

@@ -93,7 +93,9 @@ class ConstantLength:
 
     def __post_init__(self) -> None:
         if not self.length > 0:
-            raise ConfigurationError(f"The constant length must be above 0, got {self.length!r}.")
+            raise ConfigurationError(
+                f"The constant length must be above 0, got {self.length!r}.", hint="take the longest allowed answer."
+            )
 
     def __call__(self, trees: Sequence[Tree], masks: Sequence[BoolArray]) -> list[FloatArray]:
         counted = [_spread(tree, mask, _ones) for tree, mask in zip(trees, masks, strict=True)]

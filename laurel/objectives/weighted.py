@@ -124,4 +124,6 @@ class SamplerCorrection:
 
 def _check_maximum(maximum: float) -> None:
     if not maximum > 0:
-        raise ConfigurationError(f"The bound on an importance weight must be above 0, got {maximum!r}.")
+        raise ConfigurationError(
+            f"The bound on an importance weight must be above 0, got {maximum!r}.", hint="2 to 5 is usual."
+        )

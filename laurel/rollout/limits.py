@@ -79,4 +79,6 @@ class Job:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise ConfigurationError(f"Job {self.tree_id}: samples must be at least 1, got {self.samples}.")
+            raise ConfigurationError(
+                f"Job {self.tree_id}: samples must be at least 1, got {self.samples}.", hint="8 is usual."
+            )

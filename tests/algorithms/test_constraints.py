@@ -72,6 +72,20 @@ def test_the_two_halves_are_refused_where_only_one_is_scaled(name):
         assert len(METHODS[fits](kl=exact).penalties) == len(METHODS[fits](kl=exact).regularisers) == 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kl": "0.1"}, "kl='0.1'"),
+        ({"kl": None}, "kl=None"),
+        ({"kl": True}, "kl=True"),
+        ({"constraint": "short"}, "constraint=.short"),
+    ],
+)
+def test_what_python_users_mix_up_is_named(settings, message):
+    with pytest.raises(ConfigurationError, match=f"{message}(.|\\n)*What to do"):
+        rloo(**settings)
+
+
 def test_a_multiplier_may_start_at_nothing():
     algorithm = grpo(kl=KL(control="lagrangian", target=0.03))
     assert algorithm.regularisers == (KLPenalty(0.0, "k3", DualAscent(0.03, 0.1)),)

@@ -231,6 +231,9 @@ def test_a_resumed_critic_goes_on_bit_for_bit() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="takes its credit from a critic"):
         Learner(policy(), ppo(), OptimiserSettings())
+    stranger = tiny(alphabet="xyz", hidden_size=16, layers=1, heads=2, context_length=64)
+    with pytest.raises(ConfigurationError, match="reads other tokens"):
+        Learner(policy(), ppo(), OptimiserSettings(), critic=critic_for(stranger))
     made, trees = learner(), batch()
     with pytest.raises(LearnerError, match="no value targets"):
         made.update(trees, grpo().credit(trees), 1)  # type: ignore[call-arg]
