@@ -42,6 +42,7 @@ _MODULES = (
     "tree",
 )
 _METHODS = (
+    "airl",
     "cispo",
     "clone",
     "dagger",
@@ -49,11 +50,13 @@ _METHODS = (
     "distill",
     "dpo",
     "dr_grpo",
+    "gail",
     "grpo",
     "gspo",
     "ipo",
     "iq_learn",
     "kto",
+    "max_ent_irl",
     "online_dpo",
     "orpo",
     "ppo",
@@ -80,6 +83,7 @@ _NAMES = {
     "LaurelError": "laurel.errors",
     "Limits": "laurel.rollout",
     "OptimiserSettings": "laurel.learner",
+    "RecoverySettings": "laurel.learner",
     "Run": "laurel.runs",
     "Sampling": "laurel.tree",
     "Score": "laurel.tree",
@@ -112,11 +116,13 @@ __all__ = [
     "LaurelError",
     "Limits",
     "OptimiserSettings",
+    "RecoverySettings",
     "Run",
     "Sampling",
     "Score",
     "Tree",
     "__version__",
+    "airl",
     "algorithms",
     "audit",
     "check",
@@ -137,6 +143,7 @@ __all__ = [
     "explain",
     "export",
     "fit_reward_model",
+    "gail",
     "grpo",
     "gspo",
     "ipo",
@@ -144,6 +151,7 @@ __all__ = [
     "kto",
     "label",
     "learner",
+    "max_ent_irl",
     "methods",
     "objectives",
     "online_dpo",
@@ -193,6 +201,7 @@ if TYPE_CHECKING:
     from laurel.algorithms import (
         KL,
         Algorithm,
+        airl,
         cispo,
         clone,
         dagger,
@@ -200,11 +209,13 @@ if TYPE_CHECKING:
         distill,
         dpo,
         dr_grpo,
+        gail,
         grpo,
         gspo,
         ipo,
         iq_learn,
         kto,
+        max_ent_irl,
         online_dpo,
         orpo,
         ppo,
@@ -225,7 +236,7 @@ if TYPE_CHECKING:
     from laurel.evaluation import Evaluation, evaluate
     from laurel.fitting import fit_reward_model
     from laurel.judging import eval as eval
-    from laurel.learner import CriticSettings, LabelledReward, OptimiserSettings
+    from laurel.learner import CriticSettings, LabelledReward, OptimiserSettings, RecoverySettings
     from laurel.objectives import Budget
     from laurel.plan import explain, methods
     from laurel.preferences import label

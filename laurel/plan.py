@@ -17,7 +17,7 @@ from rich.text import Text
 from laurel.algorithms import METHODS, Algorithm, Asked, Compared, Demonstrated, Sampled, TrustRegion
 from laurel.asked import found_expert
 from laurel.configuration import describe
-from laurel.learner import CriticSettings, OptimiserSettings
+from laurel.learner import CriticSettings, OptimiserSettings, RecoverySettings
 from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
 from laurel.page import Page
 from laurel.policy import Policy, load
@@ -26,6 +26,7 @@ from laurel.policy.log_probs import CHUNK_ELEMENTS
 from laurel.preferences import Preference, PreferenceSet
 from laurel.preflight import check_fit, check_parts, prompt_lengths, unread_arguments
 from laurel.recipe import load as load_recipe
+from laurel.recovered import recovery_memory, recovery_passes
 from laurel.rewards import GradingSettings
 from laurel.rollout import Limits
 from laurel.tasks import TaskSet
@@ -204,6 +205,7 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         "limits": Limits(),
         "optimiser": OptimiserSettings(),
         "critic": CriticSettings(),
+        "recovery": RecoverySettings(),
         "grading": GradingSettings(),
         "evaluate_every": "before the first step and after the last",
         "tokens_per_microbatch": "chosen by device",
@@ -328,6 +330,7 @@ def _memory(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mappin
         "weights": weights * size,
         **moved,
         **_critic_memory(policy, algorithm, settings["critic"], weights * size, trained * (4 + 8 + masters)),
+        **recovery_memory(algorithm, settings["recovery"], weights * size, trained * (4 + 8 + masters)),
         **_reference_memory(algorithm, settings["teacher"], trained * size),
         f"activations of {microbatch:,} tokens": microbatch * per_token,
         "logits of one chunk": LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, microbatch * config.vocab_size),
@@ -425,6 +428,7 @@ def _multiplied(policy: Policy) -> int:
 def _time(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     steps = settings["steps"]
     computed = passes(algorithm) + critic_passes(algorithm, settings["critic"])
+    computed += recovery_passes(algorithm, settings["recovery"])
     tokens = batch.distinct_tokens * computed + batch.continuations * batch.answer_tokens
     operations = 2 * _multiplied(policy) * tokens
     rate = matrix_rate(policy.device, policy.dtype)

@@ -16,6 +16,7 @@ from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.judged import judged
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.policy import Policy, check_reading, reward_models_in
+from laurel.recovered import check_recovery
 from laurel.rewards import REWARDS, GradingSettings, Reward, learning
 from laurel.rollout import Limits
 from laurel.score_parts import check_score_parts
@@ -103,6 +104,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         )
     _check_learning(algorithm, arguments["reward"])
     check_asked(arguments)
+    check_recovery(arguments)
     if isinstance(algorithm.source, Sampled):
         check_score_parts(algorithm, arguments["reward"], arguments["grading"] or GradingSettings())
     sampling: Sampling = arguments["sampling"] or Sampling()
@@ -203,7 +205,7 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
     elif isinstance(arguments["algorithm"].source, Demonstrated):
         _check_demonstrations(policy, arguments["tasks"])
     else:
-        if arguments["algorithm"].source.self_play:
+        if arguments["algorithm"].source.self_play or arguments["algorithm"].recovers is not None:
             _check_demonstrations(policy, arguments["tasks"])
         check_prompts(policy, arguments["tasks"], room)
     if arguments["held_out"] is not None:
@@ -402,6 +404,10 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
         unread["expert"] = f"'{algorithm.name}' asks none"
     if not algorithm.needs_critic:
         unread["critic"] = f"'{algorithm.name}' asks for no values"
+    if algorithm.recovers is None:
+        unread["recovery"] = f"'{algorithm.name}' recovers no reward"
+    else:
+        unread["environment"] = f"'{algorithm.name}' imitates the tasks' reference answers, of one turn each"
     if not judged:
         for name in ("evaluate_every", "evaluation_samples", "evaluation_sampling", "watched_reward"):
             unread[name] = "without held_out tasks nothing is evaluated"
@@ -417,6 +423,9 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
         if not judged:
             for name in ("reward", "environment", "grading", "sampling", "limits", "max_live_rows"):
                 unread[name] = f"{why}, and there are no held_out tasks to judge it by"
+    elif algorithm.recovers is not None:
+        if not judged:
+            unread["reward"] = f"'{algorithm.name}' recovers its own, and there are no held_out tasks to judge it by"
     elif not algorithm.source.needs_reward and not judged:
         whom = "reference answers" if algorithm.source.self_play else "teacher"
         for name in ("reward", "grading", *(("environment",) if algorithm.source.self_play else ())):

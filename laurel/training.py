@@ -17,13 +17,14 @@ from laurel.environments import Environment
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
 from laurel.experts import AnotherPolicy, Expert, ExpertFunction
 from laurel.judged import JudgedExperience, SelfPlayExperience
-from laurel.learner import CriticSettings, Learner, OptimiserSettings
+from laurel.learner import CriticSettings, Learner, OptimiserSettings, RecoverySettings
 from laurel.memory import enough_memory
 from laurel.metrics import merge
 from laurel.policy import Policy, Reference, RewardModel, as_reward, critic_for, load, reward_for
 from laurel.policy.fingerprint import check_frozen, fingerprint
 from laurel.preflight import check_fit, check_parts
 from laurel.progress import ProgressView, Silent
+from laurel.recovered import RecoveredExperience, recovering
 from laurel.rewards import Grader, GradingSettings, LearningReward, Reward, learning
 from laurel.rollout import Limits, LocalSampler
 from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers, phase
@@ -58,6 +59,7 @@ def train(
     limits: Limits | None = None,
     optimiser: OptimiserSettings | None = None,
     critic: CriticSettings | None = None,
+    recovery: RecoverySettings | None = None,
     teacher: Policy | str | Path | None = None,
     expert: Expert | ExpertFunction | Policy | AnotherPolicy | None = None,
     grading: GradingSettings | None = None,
@@ -93,6 +95,8 @@ def train(
         evaluation_sampling: the distribution for held-out tasks; None: the same as in training.
         optimiser: learning rate, clipping, schedule.
         critic: where values come from and how they are learned, for methods that ask for them (ppo, turn_ppo).
+        recovery: where a recovered reward is read from and how it is fitted, for methods that recover one (gail, airl,
+            max_ent_irl). At the end it is saved as `model` below `run`, which another run takes as its `reward`.
         teacher: a policy with the same tokenizer, or the hub name or directory of one, for methods that imitate it
             (distill).
         expert: whom dagger asks: a function of (task, dialogue), a policy with the same tokenizer, or a program. See
@@ -128,6 +132,8 @@ def train(
     rates = [optimiser or OptimiserSettings()]
     if algorithm.needs_critic:
         rates.append((critic or CriticSettings()).optimiser)
+    if algorithm.recovers is not None:
+        rates.append((recovery or RecoverySettings()).optimiser)
     shown, taught = progress or Silent(), learning(arguments["reward"])
     with ExitStack() as stack:
         # The run directory comes last: what is refused before leaves no half a run behind.
@@ -143,13 +149,15 @@ def train(
         tracked = stack.enter_context(open_trackers(trackers, store))
         _begin(taught, policy, store, seed)
         cursor = tasks.cursor(seed)
-        gather = _gather(arguments, sampler, grader, cursor, learner)
+        gather = _gather(arguments, sampler, grader, cursor, learner, store.directory)
         session = Session(
             policy, reference, learner, gather, cursor, judged, grader, watched, environment, held_out,
             evaluation_samples, store, tracked, shown,
         )  # fmt: skip
         stack.enter_context(shown.of(algorithm.name, steps))
         _loop(session, steps, evaluate_every or steps, checkpoint_every)
+        if isinstance(gather, RecoveredExperience):
+            gather.reward.save()
     return store
 
 
@@ -225,7 +233,12 @@ def _references(
 
 
 def _gather(
-    arguments: Mapping[str, Any], sampler: LocalSampler, grader: Grader | None, cursor: Cursor, learner: Learner
+    arguments: Mapping[str, Any],
+    sampler: LocalSampler,
+    grader: Grader | None,
+    cursor: Cursor,
+    learner: Learner,
+    directory: Path,
 ) -> Gather:
     """What draws, asks or lays out the experience of a step; `arguments` are those of `train`."""
     algorithm, environment, credit = arguments["algorithm"], arguments["environment"], learner.credit
@@ -238,6 +251,8 @@ def _gather(
     if isinstance(source, Asked):
         expert = arguments["expert"]
         return AskedExperience(source, expert, sampler, environment, cursor, prompts, samples, credit)
+    if algorithm.recovers is not None:
+        return recovering(arguments, sampler, cursor, credit, samples, directory)
     # Experience that no reward judges: samples for a teacher, or against demonstrations, or what others wrote.
     if isinstance(source, Sampled) and source.taught:
         return TaughtExperience(sampler, environment, cursor, prompts, samples, credit)

@@ -20,7 +20,7 @@ from laurel.algorithms.branching import Branching
 from laurel.algorithms.constraints import KL
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.imitation_methods import dagger, distill
-from laurel.algorithms.inverse_methods import iq_learn
+from laurel.algorithms.inverse_methods import airl, gail, iq_learn, max_ent_irl
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
@@ -47,6 +47,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "TokenBatch",
     "TokenLoss",
     "TrustRegion",
+    "airl",
     "cispo",
     "clone",
     "dagger",
@@ -54,11 +55,13 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "distill",
     "dpo",
     "dr_grpo",
+    "gail",
     "grpo",
     "gspo",
     "ipo",
     "iq_learn",
     "kto",
+    "max_ent_irl",
     "online_dpo",
     "orpo",
     "ppo",

@@ -8,7 +8,16 @@ from typing import ClassVar
 from laurel.algorithms.branching import Branching
 from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule, SiblingMean, Standardised, StepStandardised
 from laurel.errors import ConfigurationError
-from laurel.objectives import Divergence, Penalty, Reduction, RolloutBatch, RolloutLoss, TokenBatch, TokenLoss
+from laurel.objectives import (
+    Divergence,
+    Penalty,
+    Reduction,
+    RewardForm,
+    RolloutBatch,
+    RolloutLoss,
+    TokenBatch,
+    TokenLoss,
+)
 
 __all__ = [
     "Algorithm",
@@ -45,6 +54,8 @@ class Sampled:
         self_play: beside the samples stands the task's own `reference` answer, which counts as better than each of
             them; no reward is asked for.
         taught: a teacher says what it would have written in place of every token; no reward is asked for.
+        recovers: how a reward is recovered from the tasks' own `reference` answers, which pays for the samples; no
+            other is asked for.
     """
 
     discard_without_signal: bool = False
@@ -54,6 +65,7 @@ class Sampled:
     step_separator: str | None = None
     self_play: bool = False
     taught: bool = False
+    recovers: RewardForm | None = None
 
     def __post_init__(self) -> None:
         if self.maximum_draws < 1:
@@ -66,7 +78,7 @@ class Sampled:
     @property
     def needs_reward(self) -> bool:
         """Whether samples are worth nothing until a reward has judged them."""
-        return not (self.self_play or self.taught)
+        return not (self.self_play or self.taught or self.recovers is not None)
 
 
 @dataclass(frozen=True)
@@ -278,6 +290,11 @@ class Algorithm:
     def needs_teacher(self) -> bool:
         """Whether the reference is a teacher, another policy than the one that learns."""
         return getattr(self.objective, "needs_teacher", False)
+
+    @property
+    def recovers(self) -> RewardForm | None:
+        """How a reward is recovered from demonstrations; None: none is."""
+        return self.source.recovers if isinstance(self.source, Sampled) else None
 
     @property
     def needs_log_ratios(self) -> bool:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from laurel.algorithms.algorithm import Algorithm
 from laurel.algorithms.critic_methods import ppo, turn_ppo
 from laurel.algorithms.imitation_methods import dagger, distill
-from laurel.algorithms.inverse_methods import iq_learn
+from laurel.algorithms.inverse_methods import airl, gail, iq_learn, max_ent_irl
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
@@ -20,6 +20,7 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
     {
         method.__name__: method
         for method in (
+            airl,
             cispo,
             clone,
             dagger,
@@ -27,11 +28,13 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
             distill,
             dpo,
             dr_grpo,
+            gail,
             grpo,
             gspo,
             ipo,
             iq_learn,
             kto,
+            max_ent_irl,
             online_dpo,
             orpo,
             ppo,

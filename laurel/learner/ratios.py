@@ -11,10 +11,9 @@ from laurel.errors import LearnerError
 from laurel.learner.batching import microbatches, pieces
 from laurel.learner.constraints import drawn_tokens
 from laurel.policy import Policy, pack
-from laurel.tree import FloatArray, Tree
+from laurel.tree import BoolArray, FloatArray, Tree
 
 
-@torch.no_grad()
 def sampler_log_ratios(policy: Policy, trees: Sequence[Tree], *, together: int, uncut: int) -> list[FloatArray]:
     """log pi(a_t|s_t) - log mu(a_t|s_t), pi the policy as it is, mu what drew the token; [T] per tree, NaN elsewhere.
 
@@ -27,19 +26,32 @@ def sampler_log_ratios(policy: Policy, trees: Sequence[Tree], *, together: int, 
     Raises:
         LearnerError: if a policy token of a rollout that did not fail has no sampler log-probability; names the tree.
     """
-    offsets = np.cumsum([0, *(len(tree.flat) for tree in trees)])
-    now = np.full(int(offsets[-1]), np.nan)
-    parts = []
-    for tree, offset in zip(trees, offsets.tolist(), strict=False):
-        drawn = drawn_tokens(tree)
+    masks = [drawn_tokens(tree) for tree in trees]
+    for tree, drawn in zip(trees, masks, strict=True):
         if np.isnan(tree.flat.sampler_log_probs[drawn]).any():
             raise LearnerError(
                 f"Tree {tree.id}: nobody recorded how likely its tokens were when they were drawn.",
                 hint="this credit weighs tokens by that: record sampler log-probs, or take another rule.",
             )
-        parts += pieces(tree, drawn, offset, uncut)
+    scores = log_probs_now(policy, trees, masks, together=together, uncut=uncut)
+    return [score - tree.flat.sampler_log_probs for score, tree in zip(scores, trees, strict=True)]
+
+
+@torch.no_grad()
+def log_probs_now(
+    policy: Policy, trees: Sequence[Tree], masks: Sequence[BoolArray], *, together: int, uncut: int
+) -> list[FloatArray]:
+    """log pi(a_t|s_t) under the policy as it is, [T] per tree, NaN where its mask is false.
+
+    Args:
+        together, uncut: as above.
+    """
+    offsets = np.cumsum([0, *(len(tree.flat) for tree in trees)])
+    now = np.full(int(offsets[-1]), np.nan)
+    parts = []
+    for tree, mask, offset in zip(trees, masks, offsets.tolist(), strict=False):
+        parts += pieces(tree, mask, offset, uncut)
     for batch in microbatches(parts, together):
         packed = pack([piece.tree for piece in batch.pieces], [piece.mask for piece in batch.pieces], policy.device)
         now[batch.scored] = policy.token_scores(packed, entropy=False).log_probs.double().cpu().numpy()
-    scores = np.split(now, offsets[1:-1])
-    return [score - tree.flat.sampler_log_probs for score, tree in zip(scores, trees, strict=True)]
+    return list(np.split(now, offsets[1:-1]))

@@ -71,7 +71,8 @@ class RewardForm(Protocol):
         has_potential: whether it is shaped by a potential of every state.
         fit_reads_policy: whether its loss reads log pi.
         pay_reads_policy: whether the pay does, so that what samples is to be the policy itself.
-        uses_replay: whether earlier samples may stand among the policy's answers.
+        uses_replay: whether earlier samples may stand among the policy's answers; not where the loss reads how likely
+            the policy, as it is, makes them, nor where it estimates an expectation under it.
     """
 
     has_potential: ClassVar[bool]
@@ -146,7 +147,7 @@ class ShapedDiscriminator:
     has_potential: ClassVar[bool] = True
     fit_reads_policy: ClassVar[bool] = True
     pay_reads_policy: ClassVar[bool] = True
-    uses_replay: ClassVar[bool] = True
+    uses_replay: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 < self.discount <= 1:

@@ -11,10 +11,11 @@ from laurel.policy.process_reward import ImplicitProcessReward, ProcessReward
 from laurel.policy.read_rollouts import RolloutReader
 from laurel.policy.reading import check_reading
 from laurel.policy.reward_ensemble import RewardEnsemble, disagreement, mean_rewards, pessimistic
-from laurel.policy.reward_files import export_reward_model, load_reward_model
+from laurel.policy.reward_files import check_exportable, export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
 from laurel.policy.saved_process_reward import SavedProcessReward
 from laurel.policy.saved_reward import SavedReward, as_reward, export_reward_models, reward_for, reward_models_in
+from laurel.policy.shaped_reward import ShapedRewardModel, export_recovered, load_recovered
 from laurel.policy.soft_q_reward import SoftQ, SoftQReward
 from laurel.policy.step_judge import StepJudge
 from laurel.policy.tiny import tiny
@@ -36,6 +37,7 @@ __all__ = [
     "RolloutReader",
     "SavedProcessReward",
     "SavedReward",
+    "ShapedRewardModel",
     "SoftQ",
     "SoftQReward",
     "StepJudge",
@@ -44,12 +46,15 @@ __all__ = [
     "TreeLayout",
     "answer_ends",
     "as_reward",
+    "check_exportable",
     "check_reading",
     "critic_for",
     "disagreement",
+    "export_recovered",
     "export_reward_model",
     "export_reward_models",
     "load",
+    "load_recovered",
     "load_reward_model",
     "mean_rewards",
     "pack",

@@ -86,6 +86,15 @@ def load_reward_model(directory: str | Path, *, device: str | torch.device = "au
     return model
 
 
+def check_exportable(model: RewardModel) -> None:
+    """Refuse beforehand a model whose family has no classifier to be written as.
+
+    Raises:
+        PolicyError: as `export_reward_model`.
+    """
+    _classifier(model, merged(model.trunk.model))
+
+
 def _classifier(model: RewardModel, plain: Any) -> Any:
     """The classifier of the trunk's family around the trunk's own decoder, with the head of the reward model."""
     from transformers import AutoModelForSequenceClassification
