@@ -3,8 +3,8 @@
 from laurel.learner.labelled_reward import LabelledReward
 from laurel.learner.learner import Learner, UpdateReport
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
-from laurel.learner.reward_members import EnsembleSettings
 from laurel.learner.recovery import RecoveryLearner, RecoverySettings
+from laurel.learner.reward_members import EnsembleSettings
 from laurel.learner.reward_models import RewardLearner, RewardReport, reported
 from laurel.learner.schedule import Schedule, schedule_factor
 from laurel.learner.values import CriticLearner, CriticSettings, explained_variance, value_loss
