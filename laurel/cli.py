@@ -127,6 +127,34 @@ def fit_reward_model(
 
 
 @app.command()
+def rlhf(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file with the arguments of laurel.rlhf.")],
+    overrides: OverridesArgument = None,
+) -> None:
+    """Reinforcement learning from human feedback: clone, fit a reward model, reinforce; three runs in one directory.
+
+    A gold reward is kept aside: it judges along the way and is never trained on, so that the report shows whether the
+    reward model was over-optimised, with best-of-n as the control. The same command goes on where it was stopped.
+
+    [bold]laurel rlhf recipes/rlhf.yaml[/bold]
+
+    [bold]laurel rlhf recipes/rlhf.yaml labels.pairs=2000 reward_model.members=3 pessimism=1 run=runs/careful[/bold]
+    """
+    from laurel.human_feedback import rlhf as start
+    from laurel.progress import Terminal
+    from laurel.recipe import load
+
+    arguments = {**load(recipe, overrides or (), start), "progress": Terminal(console)}
+    try:
+        report = start(**arguments)
+    except KeyboardInterrupt:
+        again = shlex.join(["laurel", "rlhf", str(recipe), *(overrides or ())])
+        console.print(f"\nInterrupted. Go on with: {again}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    console.print(f"\n{report}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def explain(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
     """Say what a recipe would do: the method as an equation, every setting, the batch plan, memory and time.
 

@@ -120,7 +120,7 @@ def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: S
     held_out = data.get("held_out")
     splits = isinstance(held_out, int | float) and not isinstance(held_out, bool)
     if splits:
-        data = {key: value for key, value in data.items() if key != "held_out"}
+        ready.append("held_out")
     built = arguments("recipe", target, data, components=registries, unchecked=ready)
     if splits:
         built["tasks"], built["held_out"] = built["tasks"].split(held_out)
@@ -244,6 +244,7 @@ def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
         "held_out": sources,
         "reward": rewards(),
         "watched_reward": rewards(),
+        "gold_reward": rewards(),
         "objective": objectives.REWARD_OBJECTIVES,
         "environment": environments.ENVIRONMENTS,
         "expert": experts.EXPERTS,

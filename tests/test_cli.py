@@ -19,7 +19,8 @@ from laurel.runs import Run
 
 RUN = Path("runs/sums")
 COMMANDS = (
-    "audit", "check", "demo", "eval", "explain", "export", "fit-reward-model", "label", "methods", "show", "train",
+    "audit", "check", "demo", "eval", "explain", "export", "fit-reward-model", "label", "methods", "rlhf",
+    "show", "train",
 )  # fmt: skip
 
 
