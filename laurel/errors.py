@@ -20,6 +20,12 @@ class LaurelError(Exception):
         super().__init__(f"{message}\n  What to do: {hint}" if hint else message)
 
 
+def said_by(error: BaseException) -> str:
+    """What went wrong, as "ValueError: no such row"; a hint of Laurel's own is for whoever reads the error alone."""
+    message = error.message if isinstance(error, LaurelError) else str(error)
+    return f"{type(error).__name__}: {message.rstrip('.')}"
+
+
 class ConfigurationError(LaurelError):
     """A recipe, a setting or an argument is wrong."""
 

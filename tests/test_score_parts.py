@@ -49,9 +49,9 @@ def train(run: Path, algorithm: Algorithm, reward: Reward, **more: Any) -> None:
 @pytest.mark.parametrize(
     ("part", "reward", "message"),
     [
-        ("", step_scores(one_more), "task a, on an answer of 2 steps: .* 3 numbers for the 2 steps"),
+        ("", step_scores(one_more), "task a, on an answer of 2 steps: .* 3 numbers for an answer of 2 steps"),
         ("", step_scores(no_number), "task a, on an answer of 2 steps: step 1"),
-        ("p", weighted({"p": (step_scores(one_more), 0.0)}), "3 numbers for the 2 steps"),
+        ("p", weighted({"p": (step_scores(one_more), 0.0)}), "3 numbers for an answer of 2 steps"),
         ("p", weighted({"q": (step_scores(remembers), 0.0)}), r"from the part 'p', and the reward \(q\)"),
         ("", weighted({"q": (step_scores(remembers), 0.0)}), "from the reward as a whole"),
         ("", exact_match(), r"from the reward as a whole, and the reward \(without parts\)"),

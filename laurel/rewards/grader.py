@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,8 @@ from laurel.tree import LEFT_OUT, Ending, Failed, Outcome, Rollout, Score, Tree
 
 MOST_WORKERS = 8
 FORGIVEN_FAILURES = 2
+
+_NUMBER = re.compile(r"\d+(\.\d+)?")  # reasons that differ in a count or a line alone are of one kind
 
 
 @dataclass(frozen=True)
@@ -273,11 +276,12 @@ def _metrics(results: Sequence[Result], retries: int) -> dict[str, Metric]:
 
 
 def _budget_error(failures: Mapping[str, str], among: str) -> RewardError:
-    ((reason, times),) = Counter(failures.values()).most_common(1)
-    sample = next(rollout for rollout, why in failures.items() if why == reason)
+    kinds = {rollout: _NUMBER.sub("#", reason) for rollout, reason in failures.items()}
+    ((kind, times),) = Counter(kinds.values()).most_common(1)
+    sample = next(rollout for rollout, own in kinds.items() if own == kind)
     return RewardError(
         f"{len(failures)} rollouts failed {among}. Commonest reason ({times} times, for example rollout {sample}): "
-        f"{reason}.",
+        f"{failures[sample].rstrip('.')}.",
         hint="mend what the reason names (`laurel check` tries a reward on the gold answers), or give more time or a "
         "larger budget in the grading settings; then resume the run.",
     )

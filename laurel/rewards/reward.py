@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from laurel.errors import ConfigurationError
+from laurel.errors import ConfigurationError, said_by
 from laurel.tasks.task import Task
 from laurel.tree import Failed, Rollout, Score
 
@@ -168,7 +168,7 @@ def reason_of(error: BaseException) -> str:
     """One line: the exception and where it was raised. Memory addresses are left out, so that reasons repeat."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
-    return _shortened(f"{type(error).__name__}: {error}{place}")
+    return _shortened(f"{said_by(error)}{place}")
 
 
 def run_here(coroutine: Coroutine[Any, Any, Score | Failed]) -> Score | Failed:

@@ -106,13 +106,13 @@ class StepScores:
         said = list(self.scorer(task, steps))
         if len(said) != len(steps):
             return Failed(
-                f"the step scorer {name_of(self.scorer)} returned {len(said)} numbers for the {len(steps)} steps of "
-                f"rollout {rollout.id}"
+                f"the step scorer {name_of(self.scorer)} returned {len(said)} numbers for an answer of {len(steps)} "
+                "steps"
             )
         parts: dict[str, float] = {}
         for number, value in enumerate(map(as_result, said), start=1):
             if isinstance(value, Failed):
-                return Failed(f"step {number} of rollout {rollout.id}: {value.reason}")
+                return Failed(f"step {number}: {value.reason}")
             parts[f"{STEP_PART}{number}"] = value.value
         return Score(0.0, parts)
 

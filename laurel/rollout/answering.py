@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from laurel.errors import EnvironmentFault
+from laurel.errors import EnvironmentFault, said_by
 from laurel.rollout.limits import Limits
 
 CALLS_AT_ONCE = 32
@@ -40,7 +40,10 @@ class Call(Generic[Answer]):
 
 @dataclass(frozen=True)
 class Unanswered:
-    """Why there is no answer; `late` says that the sampler's own time was over, not the environment's."""
+    """Why there is no answer, without the name of the rollout, so that reasons repeat.
+
+    `late` says that the sampler's own time was over, not the environment's.
+    """
 
     reason: str
     late: bool = False
@@ -104,7 +107,7 @@ class Answering:
 
     def _over(self, call: Call[Answer]) -> Unanswered:
         return Unanswered(
-            f"rollout {call.rollout}: {call.what} was not answered when the {self._whole:g} seconds of the whole "
+            f"{call.what} was not answered when the {self._whole:g} seconds of the whole "
             "sampling were over; raise limits.timeout_seconds, or make the environment faster",
             late=True,
         )
@@ -121,7 +124,7 @@ class Answering:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return self._over(call)
         return Unanswered(
-            f"rollout {call.rollout}: {call.what} was not answered within {call.parts * self._seconds:g} seconds; find "
+            f"{call.what} was not answered within {call.parts * self._seconds:g} seconds; find "
             "out what it waits for, or raise limits.environment_timeout_seconds if it is only slow"
         )
 
@@ -161,7 +164,7 @@ def _outcome(call: Call[Answer], answer: Answer | None, error: BaseException | N
         assert answer is not None
         return answer
     if isinstance(error, Exception | SystemExit):
-        return Unanswered(f"{call.what} raised {type(error).__name__}: {error}")
+        return Unanswered(f"{call.what} raised {said_by(error)}")
     raise error
 
 

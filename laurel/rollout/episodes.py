@@ -113,7 +113,7 @@ def _replay(environment: Environment, task: Task, rollout_id: str, turns: Sequen
         observation = _respond(episode, said).observation
         if observation != answered:
             raise EnvironmentFault(
-                f"turn {number} of rollout {rollout_id} was answered with {observation!r} when it was played again, "
+                f"turn {number} was answered with {observation!r} when it was played again, "
                 f"and with {answered!r} before.",
                 hint="let everything follow from the task, the rollout's id and the policy's texts, or do not branch.",
             )

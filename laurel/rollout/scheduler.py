@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from laurel.environments import Turn
-from laurel.errors import SamplingError
+from laurel.errors import SamplingError, said_by
 from laurel.policy import Policy
 from laurel.rollout.answering import Answering, Unanswered
 from laurel.rollout.engine import Draws, Engine, Prompted
@@ -276,7 +276,7 @@ class Scheduler:
         try:
             answer = None if turn.observation is None else self.policy.bridge(turn.observation, ended_turn=said.ended)
         except Exception as error:
-            record.fail(f"{turn_name(record)} raised {type(error).__name__}: {error}")
+            record.fail(f"{turn_name(record)} raised {said_by(error)}")
             return None
         record.segments[-1] = replace(record.segments[-1], reward=float(turn.reward))
         if turn.ending is not None or turn.observation is None or answer is None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from laurel.errors import ConfigurationError, RewardError
+from laurel.errors import ConfigurationError, RewardError, TaskError
 from laurel.rewards import (
     Failed,
     Grader,
@@ -374,3 +374,16 @@ def test_no_process_outlives_a_run_that_is_killed():
     while alive := [process for process in processes if _alive(process)]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.05)
+
+
+def test_failures_of_one_kind_are_counted_together():
+    @in_process
+    def breaks(task, text):
+        raise TaskError(f"Row {text} has no answer.", hint="look at the file.")
+
+    with pytest.raises(RewardError) as stopped:
+        grade(breaks, ["1", "22", "333", "4", "55"], workers=0, failures_in_a_row=4)
+    said = stopped.value.message
+    assert "Commonest reason (5 times, for example rollout s.0)" in said
+    assert "TaskError: Row 1 has no answer (line" in said and ".." not in said and said.endswith(".")
+    assert str(stopped.value).count("What to do") == 1 and "look at the file" not in said

@@ -69,13 +69,13 @@ def test_another_number_of_scores_fails_the_rollout_and_names_it(workers):
 
     first, second = graded(step_scores(first_two), workers)
     assert isinstance(first, Failed) and isinstance(second, Failed)
-    assert "first_two returned 2 numbers for the 3 steps of rollout tree.0" in first.reason
-    assert "2 numbers for the 1 steps of rollout tree.1" in second.reason
+    assert "first_two returned 2 numbers for an answer of 3 steps" in first.reason
+    assert "2 numbers for an answer of 1 steps" in second.reason
 
 
 def test_what_is_no_number_fails_the_rollout():
     first, second = graded(step_scores(lambda task, steps: [float("nan")] * len(steps)))
-    assert "step 1 of rollout tree.0" in first.reason and "not finite" in second.reason
+    assert "step 1: " in first.reason and "not finite" in second.reason
     (failed, _) = graded(step_scores(lambda task, steps: None))
     assert isinstance(failed, Failed) and "TypeError" in failed.reason
     (failed, _) = graded(step_scores(lambda task, steps: [1 / 0]))

@@ -98,7 +98,7 @@ def test_a_call_that_hangs_is_abandoned_and_its_late_answer_discarded(hang: thre
     assert time.monotonic() - started < 5
     assert (first, third) == (1, 3)
     assert isinstance(lost, Unanswered) and not lost.late
-    assert "rollout t.1: turn 1 of the episode was not answered within 0.2 seconds" in lost.reason
+    assert lost.reason.startswith("turn 1 of the episode was not answered within 0.2 seconds")
     assert "limits.environment_timeout_seconds" in lost.reason
     assert hanging_calls() == 1
 
@@ -250,7 +250,7 @@ def test_a_hanging_episode_fails_its_own_rollout_only(policy: Policy, hang: thre
             continue
         what = "starting the episode" if name == at_start else "turn 2 of the episode"
         assert outcome.ending is Ending.FAILED and isinstance(outcome.score, Failed)
-        assert f"rollout {name}: {what} was not answered within 0.3 seconds" in outcome.score.reason
+        assert outcome.score.reason.startswith(f"{what} was not answered within 0.3 seconds")
         drawn = [s.tokens.tolist() for s in rollout.segments if s.source is Source.POLICY]
         kept = [s.tokens.tolist() for s in sound[name].segments if s.source is Source.POLICY]
         assert drawn == ([] if name == at_start else kept[:2])
