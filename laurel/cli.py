@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,12 +29,21 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 console = Console()
+_debugging = ContextVar("debugging", default=False)
 
 RecipeArgument = Annotated[Path, typer.Argument(help="A recipe: a YAML file with the arguments of laurel.train.")]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(help="Overrides, such as steps=10 algorithm.clip=0.3", show_default=False)
 ]
 RunArgument = Annotated[Path, typer.Argument(help="The directory of a run.")]
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from, as a traceback too.")] = False,
+) -> None:
+    """Train language models by reinforcement. Start with: laurel demo"""
+    _debugging.set(debug)
 
 
 @app.command()
@@ -213,6 +224,7 @@ def eval(
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Budget of one answer (256, or the run's).")] = None,
     stop: Annotated[list[str] | None, typer.Option(help="Text that ends an answer; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first tasks.")] = None,
+    max_live_rows: Annotated[int | None, typer.Option(min=1, help="Answers drawn at the same time (256).")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Fixes every draw (0, or the run's).")] = None,
     output: Annotated[Path | None, typer.Option(help="Write every answer here, as JSONL.")] = None,
 ) -> None:
@@ -246,6 +258,7 @@ def eval(
         min_p=min_p,
         max_new_tokens=max_new_tokens,
         stop=stop or None,
+        max_live_rows=max_live_rows,
         seed=seed,
         name=tasks.stem,
     )
@@ -344,12 +357,17 @@ def audit(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; errors that Laurel raises on purpose are printed without a traceback, with exit status 1."""
+    """Run the command; errors that Laurel raises on purpose are printed with exit status 1.
+
+    Without a traceback, unless `--debug` stands before the command: what somebody's own function raised is in it.
+    """
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a recipe may name functions of modules that lie where it is run
     try:
         app(arguments, prog_name="laurel")
     except LaurelError as error:
+        if _debugging.get():
+            traceback.print_exception(error)
         shown = Console(stderr=True)
         text = Text.assemble((type(error).__name__, "bold red"), f": {error}")
         for note in getattr(error, "__notes__", ()):

@@ -33,6 +33,7 @@ def eval(
     min_p: float | None = None,
     max_new_tokens: int | None = None,
     stop: Sequence[str] | None = None,
+    max_live_rows: int | None = None,
     seed: int | None = None,
     name: str | None = None,
 ) -> Evaluation:
@@ -47,6 +48,7 @@ def eval(
         samples: answers per task; None: the run's, else 1.
         temperature, top_k, top_p, min_p: see `laurel.Sampling`; None: the run's, else that class's default.
         max_new_tokens, stop: budget of one answer, and texts that end it; None: as above.
+        max_live_rows: answers drawn at the same time, which change no draw; None: the sampler's default.
         seed: fixes every draw; None: the run's, else 0.
         name: of the result; None: that of the task set.
 
@@ -64,10 +66,11 @@ def eval(
         policy = model
     else:
         policy = component("policy", policies(), str(model)) if run is None else policy_of_run(run)
-    sampler = LocalSampler(policy, sampling, limits, seed=how.seed if seed is None else seed)
+    rows = _given({"max_live_rows": max_live_rows})
+    sampler = LocalSampler(policy, sampling, limits, seed=how.seed if seed is None else seed, **rows)
     if how.environment is None:
         check_prompts(policy, tasks, sampler.path_limit)
-    less = "lower max_new_tokens, or take a device with more memory."
+    less = "lower max_live_rows or max_new_tokens, or take a device with more memory."
     with Grader(reward_for(policy, how.reward), how.grading) as grader, enough_memory(f"evaluating {tasks.name}", less):
         return evaluate(
             sampler,

@@ -416,3 +416,26 @@ def test_check_takes_the_form_of_a_right_answer(tmp_path: Path, monkeypatch: pyt
     )
     assert laurel("check", "recipe.yaml").status == 1
     assert laurel("check", "recipe.yaml", "--gold", "#### {reference}").status == 0
+
+
+def test_debug_shows_where_somebodys_function_broke(project: Path) -> None:
+    (project / "makers_that_break.py").write_text("def environment():\n    raise ValueError('no such door')\n")
+    override = "environment=makers_that_break:environment"
+    plain = laurel("train", "recipe.yaml", override)
+    assert plain.status == 1 and "no such door" in plain.err and "Traceback" not in plain.err
+    told = laurel("--debug", "train", "recipe.yaml", override)
+    assert told.status == 1 and "Traceback" in told.err
+    assert "raise ValueError('no such door')" in told.err and "What to do:" in told.err
+    assert "Traceback" not in laurel("train", "recipe.yaml", override).err, "it holds for one command"
+
+
+def test_eval_with_fewer_rows_at_once_draws_the_same(trained: Path) -> None:
+    evaluated = [
+        laurel("eval", str(trained), "--tasks", "held.jsonl", "--output", f"{rows}.jsonl", "--max-live-rows", rows)
+        for rows in ("1", "7")
+    ]
+    assert [said.status for said in evaluated] == [0, 0], evaluated
+    one, other = (
+        [json.loads(line)["answer"] for line in Path(f"{rows}.jsonl").read_text().splitlines()] for rows in ("1", "7")
+    )
+    assert one == other and len(one) == 10
