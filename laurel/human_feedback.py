@@ -123,6 +123,10 @@ def rlhf(
         raise ConfigurationError(f"best_of={list(best_of)} is no list of numbers from 1.", hint="such as [1, 4, 16].")
     if isinstance(policy, str | Path):
         policy = load(str(policy))
+    if any(stage.get("environment") is not None for stage in (clone, reinforce)):
+        raise ConfigurationError(
+            "'environment': a reward model of comparisons judges single answers.", hint="remove it."
+        )
     directory = Path(run)
     common = {"policy": policy, "seed": seed, "resume": True, "progress": progress}
     judged = {**common, "held_out": held_out, "run": directory / "clone"}
@@ -148,7 +152,8 @@ def rlhf(
     cloned = train(**first)
     if labels is not None:
         _label(directory / "preferences.jsonl", policy, third, labels)
-    fitted = fit_reward_model(**_stage("reward_model", fit_reward_model, written, fit))
+    second = _stage("reward_model", fit_reward_model, written, fit)
+    fitted = fit_reward_model(**second)
     third["reward"] = SavedReward(directory / "reward_model", pessimism=pessimism)
     start = policy.snapshot("clone")
     drawn = _drawn(directory / "best_of.json", policy, third, samples=max(best_of))
@@ -156,7 +161,7 @@ def rlhf(
     reinforced = train(**third)
     report = FeedbackReport(
         directory, before, tuple(course(reinforced, start)), tuple(map(drawn.best_of, sorted(best_of))),
-        drawn.proxy_scale, {e.name: e.metric.mean for e in fitted.evaluations()},
+        drawn.proxy_scale, {e.name: e.metric.mean for e in fitted.evaluations()}, _left_out(second["tasks"]),
     )  # fmt: skip
     report.write()
     return report
@@ -289,6 +294,12 @@ def _drawn(path: Path, policy: Policy, arguments: Mapping[str, Any], *, samples:
         drawn = draw(_sampler(policy, arguments), arguments["held_out"], by_proxy, by_gold, samples=samples)
     write_whole(path, json.dumps({"of": key, **asdict(drawn)}) + "\n")
     return drawn
+
+
+def _left_out(tasks: TaskSet) -> str:
+    """Which comparisons could not be used, in words."""
+    left_out = getattr(tasks, "left_out", None)
+    return str(left_out) if left_out is not None and left_out.count else ""
 
 
 def _before(cloned: Run, policy: Policy, arguments: Mapping[str, Any]) -> Point:

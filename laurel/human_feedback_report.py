@@ -27,6 +27,7 @@ class FeedbackReport:
         best_of: the clone's best of n answers by the reward model, n rising.
         proxy_scale: mean and deviation of the reward model over the clone's answers: its own unit means nothing.
         reward_model: what the fit found on held-out comparisons, by name.
+        left_out: which comparisons could not be used, in words; empty where all could.
     """
 
     directory: Path
@@ -35,6 +36,7 @@ class FeedbackReport:
     best_of: tuple[Point, ...]
     proxy_scale: tuple[float, float]
     reward_model: Mapping[str, float]
+    left_out: str = ""
 
     @property
     def cloned(self) -> Point:
@@ -77,6 +79,7 @@ class FeedbackReport:
             "lost_after_peak": self.lost,
             "proxy_scale": {"mean": self.proxy_scale[0], "deviation": self.proxy_scale[1]},
             "reward_model": dict(self.reward_model),
+            "left_out": self.left_out,
         }
 
     @property
@@ -126,6 +129,7 @@ class FeedbackReport:
                 curve(points, height=5, label="gold reward while the reward model is maximised, by step"),
                 "",
                 f"reward model on held-out comparisons: {fit}" if fit else "reward model: no held-out comparisons",
+                *([f"comparisons: {self.left_out}"] if self.left_out else []),
                 self._verdict(),
                 f"written: {self.directory / REPORT} and {PICTURE}",
             ]
@@ -138,7 +142,8 @@ class FeedbackReport:
             rose = " to ".join(f"{value:.3f}" for value in said)
             return (
                 f"over-optimised: since {peak.name} the reward model went from {rose}, and the gold reward lost "
-                f"{self.lost:.3f}.\nA greater KL holds it, and so may comparisons of answers like those that it ends with."
+                f"{self.lost:.3f}.\n"
+                "A greater KL holds it, and so may comparisons of answers like those that it ends with."
             )
         return "not over-optimised: the gold reward ends within its interval of the highest that was seen."
 

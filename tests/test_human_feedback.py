@@ -81,12 +81,9 @@ def same(directory: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     ("moment", "unborn"),
     [
-        ("after_update:2", "preferences.jsonl"),  # of the clone
-        ("after_checkpoint:3", "preferences.jsonl"),
+        ("after_checkpoint:3", "preferences.jsonl"),  # of the clone
         ("before_update:4", "best_of.json"),  # of the reward model
-        ("before_finish:5", "best_of.json"),
         ("before_record:7", "report.json"),  # of reinforcement
-        ("before_finish:8", "report.json"),
     ],
 )
 def test_killed_in_any_part_the_same_call_goes_on(moment: str, unborn: str, tmp_path: Path, whole: Path) -> None:
@@ -200,6 +197,7 @@ def test_the_report_says_when_it_was_over_optimised() -> None:
         ({"reinforce": {"samples_per_prompt": 1}}, "compares the samples"),
         ({"held_out": asked(23, 32)}, "trained on too"),
         ({"best_of": (0,)}, "best_of"),
+        ({"reinforce": {"environment": "number_guessing"}}, "judges single answers"),
         ({"reward_model": {"stepz": 3}}, "reward_model: unknown key 'stepz'"),
     ],
 )
@@ -213,12 +211,14 @@ def test_what_does_not_fit_is_refused_before_anything_starts(
 
 def test_comparisons_of_your_own(tmp_path: Path) -> None:
     rows = [{"prompt": task.prompt, "answers": ["aa", "b"]} for task in asked(0, 20)]
+    rows.append({"prompt": "a>", "answers": ["a", "a"]})
     report = call(
         tmp_path / "rlhf",
         labels=None,
         reward_model={"tasks": rankings(rows=rows), "steps": 4, "optimiser": laurel.OptimiserSettings(1e-2)},
         reinforce={"algorithm": laurel.grpo(kl=0.1), "steps": 2, "limits": laurel.Limits(max_new_tokens=3)},
     )
+    assert report.left_out == "1 row left out: 1 rankings with duplicates (row 21)" and report.left_out in str(report)
     assert report.reward_model == {} and not (tmp_path / "rlhf" / "preferences.jsonl").exists()
     assert [one.name for one in report.course] == ["step 0", "step 1", "step 2"]
     with Run.open(tmp_path / "rlhf" / "reinforce") as run:

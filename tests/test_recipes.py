@@ -227,6 +227,36 @@ def test_number_guessing_is_learned_by_listening(seed: int, tmp_path: Path) -> N
     assert after.mean > 0.9 > WITHOUT_LISTENING
 
 
+RLHF = str(RECIPES / "rlhf.yaml")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", range(3))
+def test_rlhf_over_optimises_a_small_reward_model_unless_the_kl_holds_it(seed: int, tmp_path: Path) -> None:
+    seeds = (f"seed={seed}", f"policy.seed={seed}")
+    printed = laurel("rlhf", RLHF, f"run={tmp_path / 'run'}", *seeds)
+    assert "over-optimised: since step" in printed
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    points = {point["name"]: point for point in found["course"]}
+    cloned, best, end = points["step 0"], points[found["peak"]], points["step 100"]
+    # The proxy rises to the end; the gold reward rises beyond its interval, and falls beyond it again.
+    assert found["before"]["gold"]["high"] < cloned["gold"]["low"] < cloned["gold"]["high"] < best["gold"]["low"]
+    assert end["gold"]["high"] < best["gold"]["low"] and end["proxy"]["low"] > best["proxy"]["high"]
+    assert end["kl"] > best["kl"] > cloned["kl"] == pytest.approx(0, abs=1e-4)
+    # The control goes at most as far as best of 64, and ends above what was reinforced.
+    assert max(point["gold"]["mean"] for point in found["best_of"]) > best["gold"]["mean"]
+    held = laurel("rlhf", RLHF, f"run={tmp_path / 'held'}", "reinforce.algorithm.kl=0.3", *seeds)
+    assert "not over-optimised" in held
+
+
+def test_rlhf_takes_its_first_steps(tmp_path: Path) -> None:
+    small = ("clone.steps=2", "labels.pairs=12", "reward_model.steps=2", "reinforce.steps=2", "tasks.count=40")
+    settings = ("held_out.count=8", "held_out.first=40", "best_of=[1, 2]", "clone.prompts_per_step=4", *small)
+    printed = laurel("rlhf", RLHF, f"run={tmp_path / 'run'}", "reinforce.prompts_per_step=2", *settings)
+    assert "gold reward" in printed and (tmp_path / "run" / "report.svg").is_file()
+
+
 REASONING_GYM = str(RECIPES / "reasoning_gym.yaml")
 needs_reasoning_gym = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="the extra `envs` is not installed")
 
