@@ -53,6 +53,7 @@ class Evaluation:
 
     @property
     def metric(self) -> Metric:
+        """The mean as a metric that can be merged and logged, counted in tasks."""
         return Metric(self.mean * self.tasks, self.tasks)
 
     def __str__(self) -> str:

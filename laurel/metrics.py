@@ -20,6 +20,7 @@ class Metric:
 
     @property
     def mean(self) -> float:
+        """sum / count; NaN where nothing was counted."""
         return self.sum / self.count if self.count else float("nan")
 
     def __add__(self, other: Metric) -> Metric:

@@ -37,6 +37,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float] | FloatArray) -> Estimate:
+        """The mean of some values with its interval."""
         return cls(*interval(np.asarray(values, np.float64)))
 
     def __str__(self) -> str:

@@ -71,14 +71,17 @@ class Batch:
 
     @property
     def rollouts(self) -> int:
+        """Samples in one step, continuations apart."""
         return self.prompts * self.samples
 
     @property
     def distinct_tokens(self) -> int:
+        """Most tokens that one pass computes: each prompt once, and every answer at its full length."""
         return self.prompts * (self.prompt_tokens + self.samples * self.answer_tokens)
 
     @property
     def row_tokens(self) -> int:
+        """The same with one row per rollout, where a prompt is computed once for each of its samples."""
         return self.rollouts * (self.prompt_tokens + self.answer_tokens)
 
 

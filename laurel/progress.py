@@ -23,22 +23,38 @@ PLAIN_SECONDS_BETWEEN_LINES = 5.0
 class ProgressView(Protocol):
     """Is told what happens in a run. `of` is entered around the loop."""
 
-    def of(self, title: str, steps: int) -> AbstractContextManager[object]: ...
+    def of(self, title: str, steps: int) -> AbstractContextManager[object]:
+        """What is entered around the loop of a run.
 
-    def step(self, step: int, metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> None: ...
+        Args:
+            title: of the run: the name of its algorithm.
+            steps: how many it has in all; a resumed run begins with a later one.
+        """
+        ...
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None: ...
+    def step(self, step: int, metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> None:
+        """A step is done and recorded; `metrics` and `timings` (in seconds) are what the run keeps of it."""
+        ...
+
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """The held-out tasks were judged after a step; 0 is before the first."""
+        ...
 
 
 class Silent:
     """Shows nothing."""
 
     def of(self, title: str, steps: int) -> AbstractContextManager[object]:
+        """See `ProgressView`."""
         return nullcontext()
 
-    def step(self, step: int, metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> None: ...
+    def step(self, step: int, metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> None:
+        """See `ProgressView`."""
+        ...
 
-    def evaluated(self, step: int, evaluation: Evaluation) -> None: ...
+    def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """See `ProgressView`."""
+        ...
 
 
 class Terminal:
@@ -64,6 +80,7 @@ class Terminal:
         self._first_step: int | None = None
 
     def of(self, title: str, steps: int) -> Self:
+        """See `ProgressView`. One terminal may show several runs, one after the other."""
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
         self._steps, self._first_step, self._status = steps, None, "starting"
@@ -88,6 +105,7 @@ class Terminal:
             self._live = None
 
     def step(self, step: int, metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> None:
+        """See `ProgressView`: the bar moves; plain lines come every few seconds, and after the last step."""
         self._status = status_line(metrics, timings)
         now = time.monotonic()
         if self._first_step is None:
@@ -102,6 +120,7 @@ class Terminal:
             self._line(f"  step {step}/{self._steps}  {self._status}  {timedelta(seconds=round(left))} left")
 
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """See `ProgressView`: one line, which stays."""
         self._line(f"  after step {step}: {evaluation}")
 
     def _line(self, text: str) -> None:

@@ -378,10 +378,12 @@ class Rollout:
 
     @property
     def segments(self) -> tuple[Segment, ...]:
+        """From the prompt to the leaf."""
         return tuple(self.tree.segments[index] for index in self.tree.path(self.leaf))
 
     @property
     def outcome(self) -> Outcome | None:
+        """How it ended and what it scored; None while it is being sampled."""
         return self.tree.segments[self.leaf].outcome
 
     @property

@@ -69,17 +69,21 @@ class EqualRewards:
     """The mean square of the rewards of a prompt's answers, whatever their scores: least where all are 0."""
 
     def start(self) -> torch.Tensor:
+        """See `RewardObjective`."""
         return torch.zeros(0, dtype=torch.float64)
 
     def teaches(self, scores: Sequence[float]) -> bool:
+        """See `RewardObjective`."""
         return len(scores) > 0
 
     def losses(self, batch: RewardBatch, own: torch.Tensor) -> torch.Tensor:
+        """See `RewardObjective`."""
         sums = torch.zeros(batch.prompt_count, dtype=torch.float64, device=batch.rewards.device)
         counts = torch.bincount(batch.prompts, minlength=batch.prompt_count)
         return sums.index_add(0, batch.prompts, batch.rewards**2) / counts
 
     def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions:
+        """See `RewardObjective`."""
         return Predictions(batch.rewards.new_zeros(0), batch.rewards.new_zeros(0))
 
 

@@ -47,6 +47,7 @@ class RolloutLayout:
 
     @classmethod
     def of(cls, parts: Sequence[Piece]) -> RolloutLayout:
+        """The layout of whole trees that stand one after the other in a micro-batch."""
         tokens: list[IntArray] = []
         prompts: list[int] = []
         names: list[bytes] = []

@@ -18,7 +18,9 @@ class Control(Protocol):
     `rule` says how, in the names that an equation has for the two.
     """
 
-    def rule(self, coefficient: str, measured: str) -> str: ...
+    def rule(self, coefficient: str, measured: str) -> str:
+        """The update as an equation, for `laurel explain`."""
+        ...
 
     def __call__(self, coefficient: float, measured: float) -> float: ...
 

@@ -32,7 +32,14 @@ class Penalty(Protocol):
     every state in place of the log-ratio of the drawn token.
     """
 
-    def applied(self, tree: Tree, divergences: FloatArray | None) -> Tree: ...
+    def applied(self, tree: Tree, divergences: FloatArray | None) -> Tree:
+        """The tree that credit is given for.
+
+        Args:
+            divergences: [T] log pi - log ref of the drawn tokens, or the exact KL at their states; NaN where a token
+                was not scored; None where nobody asks for it.
+        """
+        ...
 
 
 @dataclass(frozen=True)

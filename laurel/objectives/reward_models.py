@@ -67,7 +67,9 @@ class RewardObjective(Protocol):
     One with an attribute `of_steps` that is true is about the steps of answers, see `reads_steps`.
     """
 
-    def start(self) -> torch.Tensor: ...
+    def start(self) -> torch.Tensor:
+        """[E] where `own` begins; E is 0 for an objective without parameters."""
+        ...
 
     def teaches(self, scores: Sequence[float]) -> bool:
         """Whether the scores of the answers to one prompt say something.
@@ -81,7 +83,9 @@ class RewardObjective(Protocol):
         """[Q] one loss per prompt; 0 for one that teaches nothing."""
         ...
 
-    def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions: ...
+    def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions:
+        """How sure the model is of each judgement, and whether it agrees."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -96,12 +100,15 @@ class BradleyTerry:
     ties: bool = False
 
     def start(self) -> torch.Tensor:
+        """See `RewardObjective`."""
         return torch.zeros(int(self.ties), dtype=torch.float64)
 
     def teaches(self, scores: Sequence[float]) -> bool:
+        """See `RewardObjective`."""
         return len(scores) > 1 and (self.ties or len(set(scores)) > 1)
 
     def losses(self, batch: RewardBatch, own: torch.Tensor) -> torch.Tensor:
+        """See `RewardObjective`."""
         better, worse = ordered_pairs(batch.scores, batch.prompts)
         if not self.ties:
             values = bradley_terry_loss(batch.rewards[better], batch.rewards[worse])
@@ -114,6 +121,7 @@ class BradleyTerry:
         return means_of_prompts(values, batch.prompts[better], batch.prompt_count)
 
     def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions:
+        """See `RewardObjective`."""
         return _of_pairs(batch)
 
 
@@ -125,18 +133,22 @@ class PlackettLuce:
     """
 
     def start(self) -> torch.Tensor:
+        """See `RewardObjective`."""
         return torch.zeros(0, dtype=torch.float64)
 
     def teaches(self, scores: Sequence[float]) -> bool:
+        """See `RewardObjective`."""
         return len(set(scores)) > 1
 
     def losses(self, batch: RewardBatch, own: torch.Tensor) -> torch.Tensor:
+        """See `RewardObjective`."""
         values = plackett_luce_loss(batch.rewards, batch.scores, batch.prompts)
         return torch.zeros(batch.prompt_count, dtype=values.dtype, device=values.device).index_add(
             0, batch.prompts, values
         )
 
     def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions:
+        """See `RewardObjective`."""
         return _of_pairs(batch)
 
 
@@ -164,6 +176,7 @@ class Ordinal:
         return own
 
     def teaches(self, scores: Sequence[float]) -> bool:
+        """See `RewardObjective`."""
         wrong = [score for score in scores if score % 1 or not self.lowest <= score <= self.highest]
         if wrong:
             raise LearnerError(
@@ -173,10 +186,12 @@ class Ordinal:
         return bool(scores)
 
     def losses(self, batch: RewardBatch, own: torch.Tensor) -> torch.Tensor:
+        """See `RewardObjective`."""
         values = ordinal_loss(batch.rewards, self._levels(batch), rising(own))
         return means_of_prompts(values, batch.prompts, batch.prompt_count)
 
     def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions:
+        """See `RewardObjective`."""
         cutpoints, levels = rising(own), torch.arange(len(own) + 1, device=own.device)
         each = [ordinal_loss(batch.rewards, level.expand(len(batch.rewards)), cutpoints) for level in levels]
         confidence, likeliest = torch.exp(-torch.stack(each, 1)).max(1)
@@ -191,19 +206,23 @@ class Binary:
     """The mean of `binary_loss` over the answers to a prompt; its cutpoint is fitted too."""
 
     def start(self) -> torch.Tensor:
+        """See `RewardObjective`."""
         return torch.zeros(1, dtype=torch.float64)
 
     def teaches(self, scores: Sequence[float]) -> bool:
+        """See `RewardObjective`."""
         wrong = [score for score in scores if score not in (0, 1)]
         if wrong:
             raise LearnerError(f"{wrong[0]} is no thumb.", hint="1 is up, 0 is down; compare or rate the others.")
         return bool(scores)
 
     def losses(self, batch: RewardBatch, own: torch.Tensor) -> torch.Tensor:
+        """See `RewardObjective`."""
         values = binary_loss(batch.rewards, batch.scores > 0, own[0])
         return means_of_prompts(values, batch.prompts, batch.prompt_count)
 
     def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions:
+        """See `RewardObjective`."""
         leads = batch.rewards - own[0]
         return _of_leads(torch.where(batch.scores > 0, leads, -leads))
 
@@ -219,19 +238,23 @@ class StepLabels:
     of_steps: ClassVar[Literal[True]] = True
 
     def start(self) -> torch.Tensor:
+        """See `RewardObjective`."""
         return torch.zeros(0, dtype=torch.float64)
 
     def teaches(self, scores: Sequence[float]) -> bool:
+        """See `RewardObjective`."""
         wrong = [score for score in scores if not 0 <= score <= 1]
         if wrong:
             raise LearnerError(f"The label {wrong[0]} of a step is no probability.", hint="labels lie in [0, 1].")
         return bool(scores)
 
     def losses(self, batch: RewardBatch, own: torch.Tensor) -> torch.Tensor:
+        """See `RewardObjective`."""
         values = step_label_loss(batch.rewards, batch.scores)
         return means_of_prompts(values, batch.prompts, batch.prompt_count)
 
     def predictions(self, batch: RewardBatch, own: torch.Tensor) -> Predictions:
+        """See `RewardObjective`."""
         log_odds = batch.rewards.detach()
         said = (torch.sign(log_odds) + 1) / 2  # a half where it says neither
         correct = said * batch.scores + (1 - said) * (1 - batch.scores)

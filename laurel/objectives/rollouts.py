@@ -108,7 +108,9 @@ class StepConstant(Protocol):
     It is made from the rollouts whose advantage is 0, under the policy before the step; they carry no loss.
     """
 
-    def constant(self, batch: RolloutBatch) -> torch.Tensor: ...
+    def constant(self, batch: RolloutBatch) -> torch.Tensor:
+        """The number, a scalar; `batch` holds the rollouts of the whole optimiser step that carry no loss."""
+        ...
 
 
 def reads_rollouts(objective: TokenLoss | RolloutLoss) -> TypeGuard[RolloutLoss]:

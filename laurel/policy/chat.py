@@ -36,6 +36,7 @@ class Chat:
 
     @property
     def has_template(self) -> bool:
+        """Whether the tokenizer brings a chat template, so that conversations can be laid out."""
         return getattr(self._tokenizer, "chat_template", None) is not None
 
     def encode_prompt(self, prompt: Prompt) -> IntArray:

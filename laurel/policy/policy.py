@@ -88,11 +88,13 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters are."""
         device: torch.device = self._output.weight.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The precision that the forward pass computes in."""
         dtype: torch.dtype = self._output.weight.dtype
         return dtype
 

@@ -34,6 +34,7 @@ class ScalarHead:
 
     @property
     def device(self) -> torch.device:
+        """Where the trunk is, and the head with it."""
         return self.trunk.device
 
     def zeros(self, *shape: int) -> Parameter:

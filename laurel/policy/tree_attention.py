@@ -39,6 +39,7 @@ class TreeAttention:
 
     @classmethod
     def of(cls, packed: Packed) -> TreeAttention:
+        """The plan for a packed row."""
         return cls(packed.layout, packed.positions)
 
     def attend(self, call: LayerCall) -> Tensor:

@@ -26,7 +26,17 @@ class Place:
 class PreferenceColumns(Protocol):
     """Makes a preference of a row."""
 
-    def preference(self, row: Mapping[str, Any], place: Place) -> Preference: ...
+    def preference(self, row: Mapping[str, Any], place: Place) -> Preference:
+        """The task that a row holds.
+
+        Args:
+            row: a row of the file, by column.
+            place: where it stands, for the task's id and for messages.
+
+        Raises:
+            TaskError: the row cannot be used; it is left out, with the reason.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class PairColumns:
     rejected: str
 
     def preference(self, row: Mapping[str, Any], place: Place) -> Preference:
+        """See `PreferenceColumns`: scores 1 and 0."""
         where = place.where
         sides = [cell(row, column, where) for column in (self.chosen, self.rejected)]
         told = self.prompt.template is not None or self.prompt.prompt in row
@@ -60,6 +71,7 @@ class RankingColumns:
     ranks: str | None
 
     def preference(self, row: Mapping[str, Any], place: Place) -> Preference:
+        """See `PreferenceColumns`."""
         where = place.where
         answers = texts(cell(row, self.answers, where), self.answers, where)
         if self.ranks is None:
@@ -86,6 +98,7 @@ class RatingColumns:
     high: float
 
     def preference(self, row: Mapping[str, Any], place: Place) -> Preference:
+        """See `PreferenceColumns`."""
         where = place.where
         answers = texts(cell(row, self.answers, where), self.answers, where)
         given = cell(row, self.ratings, where)
@@ -111,6 +124,7 @@ class ThumbColumns:
     label: str
 
     def preference(self, row: Mapping[str, Any], place: Place) -> Preference:
+        """See `PreferenceColumns`: one answer, with a score of 1 or 0."""
         where = place.where
         answers = texts(cell(row, self.completion, where), self.completion, where)
         label = cell(row, self.label, where)

@@ -46,6 +46,7 @@ class JudgedSteps(Preference):
 
     @property
     def content(self) -> list[Any]:
+        """What the digest of a task set is made of: the preference, its steps and their labels."""
         return [*super().content, list(self.steps), list(self.labels)]
 
 
@@ -74,6 +75,7 @@ class StepColumns:
     separator: str
 
     def preference(self, row: Mapping[str, Any], place: Place) -> Preference:
+        """See `PreferenceColumns`."""
         where = place.where
         said = texts(cell(row, self.steps, where), self.steps, where)
         given = cell(row, self.labels, where)

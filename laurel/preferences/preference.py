@@ -61,6 +61,7 @@ class Preference(Task):
 
     @property
     def content(self) -> list[Any]:
+        """What the digest of a task set is made of: the task, its answers, and how they were judged."""
         return [*super().content, list(self.answers), list(self.scores), self.kind.value]
 
     @property

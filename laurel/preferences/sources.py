@@ -37,6 +37,7 @@ class PreferenceSet(TaskSet):
 
     @property
     def description(self) -> dict[str, Any]:
+        """What a run records of the set: that of its tasks, and what was left out of its source."""
         return {**super().description, "type": "PreferenceSet", "left_out": self.left_out.counts}
 
 

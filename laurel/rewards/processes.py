@@ -78,6 +78,7 @@ class Fresh:
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self) -> tuple[socket.socket, int]:
+        """See `Starter`."""
         ours, theirs = socket.socketpair()
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         code = "from laurel.rewards.worker import main; main()"
@@ -94,11 +95,13 @@ class Fresh:
         return ours, process.pid
 
     def end(self, process: int) -> int:
+        """See `Starter`."""
         child = self._processes.pop(process)
         child.returncode = end(process)
         return child.returncode
 
     def close(self) -> None:
+        """See `Starter`."""
         for process in list(self._processes):
             self.end(process)
 
@@ -131,6 +134,7 @@ class Nursery:
         theirs.close()
 
     def start(self) -> tuple[socket.socket, int]:
+        """See `Starter`."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -141,6 +145,7 @@ class Nursery:
             raise self._gone() from error
 
     def end(self, process: int) -> int:
+        """See `Starter`."""
         try:
             self._control.sendall(b"k%d" % process)
             return self._answer()
@@ -148,6 +153,7 @@ class Nursery:
             raise self._gone() from error
 
     def close(self) -> None:
+        """See `Starter`."""
         if self._control.fileno() >= 0:
             self._control.close()
             os.waitpid(self._process, 0)

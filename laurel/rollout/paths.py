@@ -47,6 +47,7 @@ class PathPlan:
     padded: Sequence[torch.Tensor]
 
     def attend(self, call: LayerCall) -> torch.Tensor:
+        """See `AttentionPlan`: [1, T, H, Dv]; the keys and values of the call go to the blocks."""
         for block, padded in zip(self.blocks, self.padded, strict=True):
             block.keys[call.layer], block.values[call.layer] = (
                 part[0][:, padded].transpose(0, 1).contiguous() for part in (call.key, call.value)

@@ -154,6 +154,7 @@ class DecodePlan:
     same_length: int | None
 
     def attend(self, call: LayerCall) -> torch.Tensor:
+        """See `AttentionPlan`: [B, 1, H, Dv]; the keys and values of the new tokens go to the cache."""
         rows = call.query.shape[0]
         if self.same_length is None:
             slots = torch.arange(rows, device=call.key.device)
@@ -188,6 +189,7 @@ class ExtendPlan:
     packed: torch.Tensor
 
     def attend(self, call: LayerCall) -> torch.Tensor:
+        """See `AttentionPlan`: [1, T, H, Dv]; the keys and values of the new tokens go to the cache."""
         key, value = call.key[0].transpose(0, 1), call.value[0].transpose(0, 1)
         self.cache.write(call.layer, self.token_slots, self.token_places, key, value)
         stored_key, stored_value = self.cache.layer(call.layer, call.key, call.value)
@@ -212,6 +214,7 @@ class PromptPlan:
     kept: Sequence[tuple[torch.Tensor, torch.Tensor]]
 
     def attend(self, call: LayerCall) -> torch.Tensor:
+        """See `AttentionPlan`: [1, T, H, Dv]; the keys and values of the call go to the blocks."""
         mixed = call.query.new_empty((call.query.shape[2], call.query.shape[1], call.value.shape[-1]))
         for block, padded, (cells, packed) in zip(self.blocks, self.padded, self.kept, strict=True):
             query, key, value = (part[0][:, padded].transpose(0, 1) for part in (call.query, call.key, call.value))

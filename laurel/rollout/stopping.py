@@ -29,6 +29,7 @@ class Stop(IntEnum):
 
     @property
     def reason(self) -> str:
+        """What the outcome of a rollout calls it."""
         return self.name.lower()
 
 
