@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,20 +11,20 @@ import torch
 
 from laurel.aggregate import Aggregate, with_answers
 from laurel.algorithms import Asked
-from laurel.asking import Asking, agreement, states_of, turns_taken
+from laurel.asking import Asking, State, agreement, states_of, turns_taken
 from laurel.environments import Environment
-from laurel.errors import ConfigurationError, ExpertFault
+from laurel.errors import ConfigurationError, EnvironmentFault, ExpertFault, LaurelError
 from laurel.experience import Assign, Experience, rollout_metrics
-from laurel.experts import AnotherPolicy, Expert
+from laurel.experts import AnotherPolicy, Expert, Question
 from laurel.judged import scored_nothing
 from laurel.metrics import Metric
 from laurel.policy import Policy, load
 from laurel.policy.fingerprint import fingerprint
 from laurel.rollout import FunctionExpert, Job, Limits, LocalSampler, PolicyExpert
 from laurel.runs import phase
-from laurel.tasks import Cursor
+from laurel.tasks import Cursor, Task
 from laurel.taught import check_teacher
-from laurel.tree import Source, Tree
+from laurel.tree import Sampling, Source, Tree
 
 FAILURES_IN_A_ROW = 16
 
@@ -181,6 +181,34 @@ def check_asked(arguments: Mapping[str, Any]) -> None:
             f"'{algorithm.name}', which end with the end token.",
             hint="remove 'stop_strings'.",
         )
+
+
+def first_answers(arguments: Mapping[str, Any], tasks: Sequence[Task]) -> Asking:
+    """What the expert says where the episodes of these tasks begin; `arguments` are those of `laurel.train`.
+
+    Raises:
+        LaurelError: an episode that does not start, a prompt that cannot be read, or an expert that cannot be asked.
+    """
+    policy, limits = arguments["policy"], arguments["limits"] or Limits()
+    sampler = LocalSampler(policy, Sampling(), limits, seed=arguments["seed"])
+    names = {f"check.{number}": task for number, task in enumerate(tasks)}
+    asking = Asking(found_expert(arguments), policy, limits, sampler.path_limit, names, {}, None, frozenset())
+    states = []
+    for name, task in names.items():
+        try:
+            prompt = arguments["environment"].start(task, name).prompt
+        except LaurelError:
+            raise
+        except Exception as error:  # whatever somebody's environment does
+            raise EnvironmentFault(
+                f"The episode of task {task.id} does not start: {type(error).__name__}: {error}.",
+                hint="mend the environment.",
+            ) from error
+        tokens = policy.encode_prompt(prompt)
+        text = prompt if isinstance(prompt, str) else policy.decode(tokens)
+        states.append(State(Question(name, task, (text,), tokens)))
+    asking.ask(states)
+    return asking
 
 
 def found_expert(arguments: Mapping[str, Any]) -> Expert:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from laurel.asked import first_answers
 from laurel.environments import Environment, Turn, runs_in_process
 from laurel.errors import EnvironmentFault, LaurelError, PolicyError, TaskError
 from laurel.policy import Policy, reward_models_in
@@ -74,6 +75,7 @@ def check(
     - Episodes of a few tasks are started and answered once, where an environment plays.
     - Every gold answer scores full marks under the reward, and no wrong one does.
     - A teacher reads the policy's tokens as the policy means them.
+    - An expert answers the first turn of a few episodes with what the policy can write; no budget counts these.
     - No prompt is both trained on and held out.
 
     Args:
@@ -107,6 +109,8 @@ def check(
         findings.append(_prompts(loaded, settings))
     if loaded is not None and settings["teacher"] is not None:
         findings.append(_teacher(loaded, settings["teacher"]))
+    if loaded is not None and settings["expert"] is not None:
+        findings.append(_expert(loaded, settings))
     if len(sets) > 1:
         findings.append(Finding("held_out", "no prompt is in both tasks and held_out"))
     return Checked(tuple(findings))
@@ -132,6 +136,19 @@ def _teacher(policy: Policy, teacher: Policy | str | Path) -> Finding:
     except PolicyError as error:
         return Finding("teacher", f"{error.message}\n{error.hint}", False)
     return Finding("teacher", f"{name} reads the policy's tokens as the policy means them")
+
+
+def _expert(policy: Policy, settings: Mapping[str, Any]) -> Finding:
+    """The expert, asked about the first turn of the first tasks."""
+    try:
+        asking = first_answers({**settings, "policy": policy}, settings["tasks"].tasks[:EPISODES])
+    except LaurelError as error:
+        return Finding("expert", f"{error.message}\n{error.hint}", False)
+    if failures := [why for why in asking.failures if why]:
+        found = [f"{len(failures)} of {asking.asked} questions have no answer:", *failures]
+        return Finding("expert", "\n".join(found), False)
+    said = [policy.decode(tokens) for tokens in asking.answers.values()]
+    return Finding("expert", f"answered {asking.asked} different first turns, the first of them by {said[0]!r}")
 
 
 def _prompts(policy: Policy, settings: Mapping[str, Any]) -> Finding:

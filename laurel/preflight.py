@@ -22,6 +22,7 @@ from laurel.rollout import Limits
 from laurel.score_parts import check_score_parts
 from laurel.tasks import Task, TaskSet, check_leak
 from laurel.tasks.normalise import normalised
+from laurel.taught import check_given
 from laurel.tree import Sampling
 
 COUNTS = (
@@ -104,6 +105,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         )
     _check_learning(algorithm, arguments["reward"])
     check_asked(arguments)
+    check_given(arguments)
     check_recovery(arguments)
     if isinstance(algorithm.source, Sampled):
         check_score_parts(algorithm, arguments["reward"], arguments["grading"] or GradingSettings())
@@ -205,7 +207,8 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
     elif isinstance(arguments["algorithm"].source, Demonstrated):
         _check_demonstrations(policy, arguments["tasks"])
     else:
-        if arguments["algorithm"].source.self_play or arguments["algorithm"].recovers is not None:
+        source = arguments["algorithm"].source
+        if source.self_play or source.given or arguments["algorithm"].recovers is not None:
             _check_demonstrations(policy, arguments["tasks"])
         check_prompts(policy, arguments["tasks"], room)
     if arguments["held_out"] is not None:

@@ -255,7 +255,7 @@ def _gather(
         return recovering(arguments, sampler, cursor, credit, samples, directory)
     # Experience that no reward judges: samples for a teacher, or against demonstrations, or what others wrote.
     if isinstance(source, Sampled) and source.taught:
-        return TaughtExperience(sampler, environment, cursor, prompts, samples, credit)
+        return TaughtExperience(source, sampler, environment, cursor, prompts, samples, credit)
     if isinstance(source, Sampled):
         return SelfPlayExperience(sampler, cursor, prompts, samples, credit)
     if isinstance(source, Compared):

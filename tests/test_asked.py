@@ -228,6 +228,22 @@ run: {tmp_path / "run"}
     assert from_function.digest() == run.digest()
 
 
+def test_check_asks_about_the_first_turns(tmp_path: Path) -> None:
+    parts = {
+        "policy": tiny(), "tasks": TASKS, "algorithm": laurel.dagger(queries=1), "environment": Walk(), "expert": guide,
+        "limits": Limits(max_new_tokens=3, max_turns=TURNS),
+    }  # fmt: skip
+    checked = laurel.check(parts)
+    assert checked.passed and "expert: ok: answered 8 different first turns, the first of them by" in str(checked)
+    for expert, why in (
+        (silent, "8 of 8 questions have no answer"),
+        (lambda task, dialogue: "xyz", "cannot be encoded"),
+        (tiny(alphabet="abcde?!x"), "has another tokenizer"),
+    ):
+        said = laurel.check({**parts, "expert": expert})
+        assert not said.passed and "expert: WRONG" in str(said) and why in str(said)
+
+
 @dataclass
 class Scripted:
     """Replies in turn, and remembers the questions."""

@@ -12,7 +12,7 @@ import torch
 import laurel
 from laurel.algorithms import Demonstrated, Sampled
 from laurel.environments import Conversation, Dialogue
-from laurel.errors import ConfigurationError, PolicyError
+from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.objectives import Distillation, Divergence
 from laurel.policy import Policy
 from laurel.recipe import load as load_recipe
@@ -81,6 +81,35 @@ def test_written_answers_in_place_of_samples(tmp_path: Path, teacher: Path) -> N
     apart = [value.mean for _, value in run.metric("distillation/divergence")]
     assert np.mean(apart[-3:]) < 0.3 * np.mean(apart[:3])
     assert [rollout.text for rollout in run.trees(1)[0].rollouts] == [run.trees(1)[0].segments[0].text[1]]  # type: ignore[index]
+
+
+def test_a_share_of_given_answers_beside_the_samples(tmp_path: Path, teacher: Path) -> None:
+    method = laurel.distill(divergence="forward", given_share=0.4)
+    run = distil(tmp_path, teacher, algorithm=method, steps=30)
+    given = [metric for _, metric in run.metric("given")]
+    assert sum(metric.sum for metric in given) / sum(metric.count for metric in given) == pytest.approx(0.4, abs=0.1)
+    for step in (1, 2, 30):
+        trees = run.trees(step)
+        written = [tree for tree in trees if tree.segments[1].sampling is None]
+        assert len(written) == given[step - 1].sum and len(trees) == 10
+        assert all(tree.rollouts[0].text == tree.segments[0].text[1] for tree in written)
+        assert all(len(tree.rollouts) == 4 for tree in trees if tree not in written)
+    apart = [value.mean for _, value in run.metric("distillation/divergence")]
+    assert np.mean(apart[-3:]) < 0.5 * np.mean(apart[:3])
+    assert "o demonstrated for 0.4 of the prompts" in method.equation
+
+
+def test_given_answers_need_references_and_no_environment(tmp_path: Path, teacher: Path) -> None:
+    method = laurel.distill(given_share=0.4)
+    bare = laurel.tasks.from_iterable([{"question": row["question"]} for row in ROWS], reference=None)
+    with pytest.raises(TaskError, match="has no reference answer"):
+        distil(tmp_path, teacher, algorithm=method, tasks=bare)
+    with pytest.raises(ConfigurationError, match="no environment has answered those"):
+        distil(tmp_path, teacher, algorithm=method, environment=laurel.environments.SingleTurn())
+    with pytest.raises(ConfigurationError, match="'given_share' would not be read: all answers are given"):
+        laurel.distill(on_policy=False, given_share=0.4)
+    with pytest.raises(ConfigurationError, match="at least 0 and below 1"):
+        laurel.distill(given_share=1.0)
 
 
 def test_a_teacher_that_is_the_policy_teaches_nothing(tmp_path: Path) -> None:
@@ -169,7 +198,8 @@ def test_settings_reach_their_part() -> None:
         laurel.audit(laurel.distill())
 
 
-def test_a_recipe_names_the_teacher_and_explain_counts_it(tmp_path: Path, teacher: Path) -> None:
+@pytest.mark.parametrize("form", ["forward", "reverse", "jensen_shannon, mixture: 0.7"])
+def test_a_recipe_names_the_teacher_and_explain_counts_it(tmp_path: Path, teacher: Path, form: str) -> None:
     recipe = tmp_path / "recipe.yaml"
     rows = [{"question": row["question"]} for row in ROWS]
     recipe.write_text(
@@ -177,7 +207,7 @@ def test_a_recipe_names_the_teacher_and_explain_counts_it(tmp_path: Path, teache
 policy: {{name: tiny, alphabet: "0123456789>", hidden_size: 16, layers: 1, heads: 2, context_length: 8}}
 teacher: {teacher}
 tasks: {{name: from_iterable, rows: {rows}, reference: null}}
-algorithm: {{name: distill, divergence: jensen_shannon, mixture: 0.7}}
+algorithm: {{name: distill, divergence: {form}}}
 limits: {{max_new_tokens: 2}}
 steps: 2
 run: {tmp_path / "run"}

@@ -54,6 +54,8 @@ class Sampled:
         self_play: beside the samples stands the task's own `reference` answer, which counts as better than each of
             them; no reward is asked for.
         taught: a teacher says what it would have written in place of every token; no reward is asked for.
+        given: the share of the prompts of a step that come with the task's own `reference` answer in place of samples,
+            where a teacher says what it would have written.
         recovers: how a reward is recovered from the tasks' own `reference` answers, which pays for the samples; no
             other is asked for.
     """
@@ -65,9 +67,15 @@ class Sampled:
     step_separator: str | None = None
     self_play: bool = False
     taught: bool = False
+    given: float = 0.0
     recovers: RewardForm | None = None
 
     def __post_init__(self) -> None:
+        if not 0 <= self.given < 1:
+            raise ConfigurationError(
+                f"The share of given answers must be at least 0 and below 1, got {self.given!r}.",
+                hint="for given answers alone set on_policy=False.",
+            )
         if self.maximum_draws < 1:
             raise ConfigurationError(
                 f"maximum_draws must be at least 1, got {self.maximum_draws}.", hint="1 draws each prompt once."

@@ -10,7 +10,9 @@ from laurel.objectives import Distillation, DistinctTokenMean, Divergence, Negat
 MIXTURE = 0.5
 
 
-def distill(*, divergence: str = "reverse", mixture: float = MIXTURE, on_policy: bool = True) -> Algorithm:
+def distill(
+    *, divergence: str = "reverse", mixture: float = MIXTURE, on_policy: bool = True, given_share: float = 0.0
+) -> Algorithm:
     """On-policy distillation: the policy writes, and at every token moves towards what the teacher would have said.
 
     The teacher is `laurel.train(teacher=...)`: a policy, or the name or directory of one, with the same tokenizer.
@@ -20,10 +22,14 @@ def distill(*, divergence: str = "reverse", mixture: float = MIXTURE, on_policy:
             "jensen_shannon" lies between.
         mixture: the teacher's share of the mixture that Jensen-Shannon compares both with.
         on_policy: false takes the tasks' own `reference` answers in place of the policy's samples.
+        given_share: 1 - lambda, the share of the prompts of a step that come with their `reference` answer, written by
+            a person or by the teacher beforehand, while the others are answered by the policy.
     """
     if divergence != "jensen_shannon":
         why = f"divergence is {divergence!r}"
         refuse_unread("mixture", mixture, MIXTURE, why, "set divergence='jensen_shannon'")
+    if not on_policy:
+        refuse_unread("given_share", given_share, 0.0, "all answers are given", "set on_policy=True")
     terms = {
         "forward": "KL(teacher(.|s_t), pi(.|s_t))",
         "reverse": "KL(pi(.|s_t), teacher(.|s_t))",
@@ -31,18 +37,20 @@ def distill(*, divergence: str = "reverse", mixture: float = MIXTURE, on_policy:
         f"m = {mixture:g} teacher(.|s_t) + {1 - mixture:g} pi(.|s_t)",
     }
     chosen = Divergence(divergence, mixture)
+    written = f", o demonstrated for {given_share:g} of the prompts" if given_share else ""
+    written = written if on_policy else ", o demonstrated"
     return Algorithm(
         name="distill",
         title="On-policy distillation" if on_policy else "Distillation on written answers",
         paper="Agarwal et al. 2023, arXiv 2306.13649, equation 2",
-        equation=f"-1/(sum_i |o_i|) sum_i sum_t {terms[divergence]}" + ("" if on_policy else ", o demonstrated"),
-        source=Sampled(taught=True) if on_policy else Demonstrated(),
+        equation=f"-1/(sum_i |o_i|) sum_i sum_t {terms[divergence]}" + written,
+        source=Sampled(taught=True, given=given_share) if on_policy else Demonstrated(),
         credit=EveryToken(),
         objective=Distillation(chosen),
         reduction=TokenMean(),
-        deviations="a step has either the policy's samples or written answers (the paper mixes them, with a share "
-        "lambda); the mean is over the tokens of the step (the paper: first within each answer); both are compared at "
-        "the temperature and within the truncation that a token was drawn with.",
+        deviations="a coin for every prompt says whether its answer is given (the paper: one for the whole step, which "
+        "falls on samples with the chance lambda); the mean is over the tokens of the step (the paper: first within "
+        "each answer); both are compared at the temperature and within the truncation that a token was drawn with.",
     )
 
 
