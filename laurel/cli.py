@@ -36,6 +36,9 @@ OverridesArgument = Annotated[
     list[str] | None, typer.Argument(help="Overrides, such as steps=10 algorithm.clip=0.3", show_default=False)
 ]
 RunArgument = Annotated[Path, typer.Argument(help="The directory of a run.")]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first row of preferences that cannot be used.")
+]
 
 
 @app.callback()
@@ -73,8 +76,11 @@ def train(
     recipe: RecipeArgument,
     overrides: OverridesArgument = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    strict: StrictOption = False,
 ) -> None:
     """Train as a recipe says. What was interrupted goes on with --resume, as if nothing had happened.
+
+    Rows of preferences that cannot be used are left out, counted and named, unless --strict is given.
 
     [bold]laurel train recipes/gsm8k.yaml[/bold]
 
@@ -86,11 +92,12 @@ def train(
     from laurel.recipe import load
     from laurel.training import train as start
 
-    arguments = load(recipe, overrides or ())
+    arguments = load(recipe, _strictly(recipe, overrides, strict))
     _say_left_out(arguments)
     arguments["resume"] = resume or arguments.get("resume", False)
     arguments["progress"] = Terminal(console)
-    again = shlex.join(["laurel", "train", str(recipe), *(overrides or ()), "--resume"])
+    flags = ["--strict"] if strict else []
+    again = shlex.join(["laurel", "train", str(recipe), *(overrides or ()), *flags, "--resume"])
     with _told_how_to_go_on(again, Path(arguments["run"])):
         finished = start(**arguments)
     if finished.resumed_from is not None and finished.resumed_from >= arguments.get("steps", 0):
@@ -103,7 +110,7 @@ def fit_reward_model(
     recipe: Annotated[Path, typer.Argument(help="A YAML file with the arguments of laurel.fit_reward_model.")],
     overrides: OverridesArgument = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be used.")] = False,
+    strict: StrictOption = False,
 ) -> None:
     """Fit a reward model to answers that somebody compared, ranked, rated or gave a thumb.
 
@@ -119,12 +126,9 @@ def fit_reward_model(
     """
     from laurel.fitting import fit_reward_model as fit
     from laurel.progress import Terminal
-    from laurel.recipe import load, read
+    from laurel.recipe import load
 
-    written = read(recipe, overrides or ())
-    sources = [name for name in ("tasks", "held_out") if isinstance(written.get(name), dict)]
-    chosen = [f"{name}.strict=true" for name in sources if strict]
-    arguments = load(recipe, [*(overrides or ()), *chosen], fit)
+    arguments = load(recipe, _strictly(recipe, overrides, strict), fit)
     _say_left_out(arguments)
     arguments["resume"] = resume or arguments.get("resume", False)
     arguments["progress"] = Terminal(console)
@@ -185,6 +189,7 @@ def check(
     gold: Annotated[
         str, typer.Option(help="How a right answer is written, over {reference} and the row's columns.")
     ] = "{reference}",
+    strict: StrictOption = False,
 ) -> None:
     """Before a run: the prompts reach the policy, the reward tells right from wrong, no prompt is in two splits.
 
@@ -196,7 +201,7 @@ def check(
     """
     from laurel.checking import check as examine
 
-    report = examine(recipe, overrides or (), gold=gold)
+    report = examine(recipe, _strictly(recipe, overrides, strict), gold=gold)
     console.print(str(report), highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(0 if report.passed else 1)
 
@@ -374,6 +379,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             text.append(f"\n  {note}")
         shown.print(text, highlight=False, soft_wrap=not shown.is_terminal)
         sys.exit(1)
+
+
+def _strictly(recipe: Path, overrides: Sequence[str] | None, strict: bool) -> list[str]:
+    """The overrides, and with `strict` those that make every source of preferences in the recipe strict."""
+    from laurel.preferences import SOURCES
+    from laurel.recipe import read
+
+    written = read(recipe, overrides or ()) if strict else {}
+    chosen = list(overrides or ())
+    for name in ("tasks", "held_out"):
+        source = written.get(name)
+        if isinstance(source, dict) and source.get("name") in SOURCES:
+            chosen.append(f"{name}.strict=true")
+    if strict and len(chosen) == len(overrides or ()):
+        raise ConfigurationError(
+            f"--strict would not be read: {recipe} reads no preferences.", hint="other tasks stop at a bad row anyway."
+        )
+    return chosen
 
 
 def _say_left_out(arguments: Mapping[str, Any]) -> None:

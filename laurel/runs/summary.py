@@ -47,6 +47,7 @@ def summarise(run: RunReader) -> Summary:
     for name in names:
         course = [evaluation.metric for evaluation in run.evaluations() if evaluation.name == name]
         lines.append((name, _from_to(course[0], course[-1], "tasks")))
+    lines += _left_out(run)
     failed, drawn = run.failures()
     if drawn:
         lines.append(
@@ -62,6 +63,18 @@ def summarise(run: RunReader) -> Summary:
     lines.append(("checkpoints", f"after step {', '.join(map(str, saved))}" if saved else "none yet"))
     lines.append(("next", _next(status.state, run)))
     return Summary(tuple(lines))
+
+
+def _left_out(run: RunReader) -> list[tuple[str, str]]:
+    """Rows that could not be used, where some were left out of the tasks or of the held-out ones."""
+    lines = []
+    for name in ("tasks", "held_out"):
+        described = run.configuration.get(name)
+        counts = described.get("left_out") if isinstance(described, dict) else None
+        if counts:
+            told = ", ".join(f"{count} {fault}" for fault, count in counts.items())
+            lines.append(("rows left out" if name == "tasks" else "held-out rows left out", told))
+    return lines
 
 
 def _extent(steps: list[int]) -> str:
