@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_resume import Result, ended, in_child, result, train
+from test_resume import Result, ended, in_child, result, sums, train
 
 import laurel
 from laurel.errors import ConfigurationError, RewardError
@@ -58,6 +58,7 @@ def test_the_budget_is_spent_in_rounds_and_every_answer_is_on_disk(tmp_path: Pat
     assert asked == [4, 4, 8, 8, 10, 10]
     kept = rows(tmp_path / "run")
     assert len(kept) == 10 and all(len(set(row["answers"])) == 2 for row in kept)
+    assert len({(row["prompt"], *sorted(row["answers"])) for row in kept}) == 10
     skipped = sum(metric.sum for _, metric in run.metric("labels/skipped"))
     equal = sum(metric.sum for _, metric in run.metric("labels/equal"))
     ranks = [row["ranks"] for row in kept]
@@ -71,6 +72,14 @@ def test_the_budget_is_spent_in_rounds_and_every_answer_is_on_disk(tmp_path: Pat
         for rollout in tree.rollouts
     }
     assert all((row["prompt"], answer) in drawn for row in kept for answer in row["answers"])
+
+
+def test_nothing_is_asked_twice(tmp_path: Path) -> None:
+    """Four prompts with answers of one token: before long everything that comes up was asked about."""
+    changes = learns(labels=400, labels_per_round=100, ask_every=1)
+    run_of(tmp_path / "run", **changes, tasks=sums(0, 4), limits=laurel.Limits(max_new_tokens=1))
+    asked = [(row["prompt"], *sorted(row["answers"])) for row in rows(tmp_path / "run")]
+    assert 20 < len(set(asked)) == len(asked) < 144  # 6 steps of at most 24 pairs
 
 
 @dataclass

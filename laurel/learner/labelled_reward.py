@@ -17,6 +17,7 @@ Source: Lee et al. 2021, arXiv 2106.05091 (PEBBLE), without its unsupervised exp
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,8 @@ class LabelledReward:
         labels: how many questions may be asked in all; skipped ones count.
         labels_per_round: how many at a time.
         ask_every: in every so many steps, from the first on.
-        selection: "uniform", "disagreement", "entropy" or "information_gain" (`laurel.preferences.queries`).
+        selection: "uniform", "disagreement", "entropy" or "information_gain" (`laurel.preferences.queries`). Nothing is
+            asked twice.
         candidates_per_label: the questions are chosen among so many times as many pairs, drawn by lot: the less, the
             less alike are the questions of a round.
         ensemble: how its members learn.
@@ -235,7 +237,7 @@ class LabelledReward:
         """Choose, ask and fit."""
         draw = np.random.default_rng([self._seed, step])
         count = min(self._per_round, self._labels - self._asked)
-        pairs = candidate_pairs(trees, draw)
+        pairs = self._unasked(candidate_pairs(trees, draw), trees, tasks)
         rewards = self._of_pairs(trees, pairs, tasks)
         chance = preference_probabilities(rewards[:, :, 0], rewards[:, :, 1])
         drawn = draw.permutation(len(pairs))[: self._candidates * count]
@@ -258,6 +260,12 @@ class LabelledReward:
         open_pairs = [place for place in range(len(pairs)) if place not in chosen]
         unlabelled = [pairs[place] for place in open_pairs]
         return metrics | self._live.fit(self._judged, trees, unlabelled, rewards[:, open_pairs], step)
+
+    def _unasked(self, pairs: Sequence[Pair], trees: Sequence[Tree], tasks: Mapping[str, Task]) -> list[Pair]:
+        """The pairs that nobody was asked about yet: a question is asked once."""
+        with Labels(self._directory / FILE) as labels:
+            asked = {_identity(row) for row in labels.rows[: self._asked]}
+        return [p for p in pairs if _identity(row_of(_query(trees[p.tree], p, tasks), None)) not in asked]
 
     def _centre(self) -> None:
         """What members say of the first batch becomes 0 on average."""
@@ -304,6 +312,11 @@ class LabelledReward:
             for row in labels.rows[self._asked :]:
                 unused.append_row(row)
         labels.keep(self._asked)
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """What a question is, whichever side stands first."""
+    return json.dumps(row["prompt"]), tuple(sorted(row["answers"]))
 
 
 def _query(tree: Tree, pair: Pair, tasks: Mapping[str, Task]) -> Query:
