@@ -27,8 +27,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import laurel
 from laurel.algorithms import Credit
+from laurel.costs import matrix_rate
 from laurel.learner import Learner
-from laurel.plan import matrix_rate
 from laurel.policy import Policy
 from laurel.policy.load import assemble
 from laurel.rollout import Job, LocalSampler

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import laurel
-from laurel import plan
+from laurel import batch_plan, costs, plan
 
 ROWS = [{"question": f"{n:02d}>", "answer": "1"} for n in range(70)]
 
@@ -34,38 +34,38 @@ def test_learning_computes_every_token_once_an_epoch(tmp_path: Path, epochs: int
     computed, distinct = (run.metric(name)[0][1].sum for name in ("computed_tokens", "distinct_tokens"))
     assert computed == epochs * distinct
     before = 0 if epochs * minibatches == 1 else 1
-    assert plan.passes(algorithm) == 1 + before + 1 + 3 * computed / distinct
+    assert costs.passes(algorithm) == 1 + before + 1 + 3 * computed / distinct
 
 
 def test_cloning_samples_nothing() -> None:
-    assert plan.passes(laurel.clone()) == 3
-    assert plan.passes(laurel.clone(epochs=1)) == plan.passes(laurel.grpo()) - 1
+    assert costs.passes(laurel.clone()) == 3
+    assert costs.passes(laurel.clone(epochs=1)) == costs.passes(laurel.grpo()) - 1
 
 
 def test_the_longest_of_all_prompts_counts_and_a_limit_on_the_path() -> None:
     policy = settings()["policy"]
     long = laurel.tasks.from_iterable([*ROWS, {"question": "0123456>", "answer": "1"}])
-    batch = plan.derive(policy, settings(tasks=long))
+    batch = batch_plan.derive(policy, settings(tasks=long))
     assert (batch.prompt_tokens, batch.answer_tokens) == (8, 4)
-    batch = plan.derive(policy, settings(tasks=long, limits=laurel.Limits(max_new_tokens=99)))
+    batch = batch_plan.derive(policy, settings(tasks=long, limits=laurel.Limits(max_new_tokens=99)))
     assert (batch.prompt_tokens, batch.answer_tokens) == (8, 8)
-    batch = plan.derive(policy, settings(limits=laurel.Limits(max_new_tokens=99, max_path_tokens=9)))
+    batch = batch_plan.derive(policy, settings(limits=laurel.Limits(max_new_tokens=99, max_path_tokens=9)))
     assert (batch.prompt_tokens, batch.answer_tokens) == (3, 6)
 
 
 def test_what_is_looked_at_before_credit_costs_a_pass() -> None:
     plain = laurel.vine_ppo(every=2, budget=9)
-    assert plan.passes(laurel.vine_ppo(entropy_above=0.5, budget=9)) == plan.passes(plain) + 1
-    assert plan.passes(laurel.ppo(values="retrace")) == plan.passes(laurel.ppo()) + 1
+    assert costs.passes(laurel.vine_ppo(entropy_above=0.5, budget=9)) == costs.passes(plain) + 1
+    assert costs.passes(laurel.ppo(values="retrace")) == costs.passes(laurel.ppo()) + 1
 
 
 def test_what_holds_the_policy_costs_passes_of_its_own() -> None:
-    plain = plan.passes(laurel.rloo())
-    assert plan.passes(laurel.rloo(kl=0.1)) == plain + 2  # policy and reference, before credit is given
-    assert plan.passes(laurel.grpo(kl=0.1)) == plain + 1  # the reference, while learning
+    plain = costs.passes(laurel.rloo())
+    assert costs.passes(laurel.rloo(kl=0.1)) == plain + 2  # policy and reference, before credit is given
+    assert costs.passes(laurel.grpo(kl=0.1)) == plain + 1  # the reference, while learning
     exact = laurel.KL(0.1, estimator="exact")
-    assert plan.passes(laurel.grpo(kl=exact, epochs=3)) == plan.passes(laurel.grpo(epochs=3)) + 1 + 3
-    assert plan.passes(laurel.grpo(constraint=laurel.Budget("answer_tokens", at_most=3, rate=1))) == plain
+    assert costs.passes(laurel.grpo(kl=exact, epochs=3)) == costs.passes(laurel.grpo(epochs=3)) + 1 + 3
+    assert costs.passes(laurel.grpo(constraint=laurel.Budget("answer_tokens", at_most=3, rate=1))) == plain
 
 
 def memory(**changes: Any) -> dict[str, str]:
@@ -89,7 +89,7 @@ def test_memory_counts_critics_and_the_weights_prepared_for_decoding() -> None:
 
 
 def test_passes_of_critics() -> None:
-    assert plan.critic_passes(laurel.grpo(), None) == 0
-    assert plan.critic_passes(laurel.ppo(epochs=2), None) == 1 + 3 * 2
+    assert costs.critic_passes(laurel.grpo(), None) == 0
+    assert costs.critic_passes(laurel.ppo(epochs=2), None) == 1 + 3 * 2
     shared = laurel.CriticSettings(kind="shared", epochs=3)
-    assert plan.critic_passes(laurel.ppo(epochs=2), shared) == 1 + 3
+    assert costs.critic_passes(laurel.ppo(epochs=2), shared) == 1 + 3
