@@ -197,12 +197,8 @@ class RecoveryLearner:
         packed, device = packed_row(batch, self.model.device), self.model.device
         before = after = None
         if isinstance(self.model, ShapedRewardModel):
-            rows = np.concatenate([layout.before, layout.ends])
-            rewards, potentials = self.model.rewards_and_potentials(packed, layout.ends, rows)
-            count = len(layout.before)
-            before, cut = potentials[:count].double(), potentials[count:].double()
-            last = torch.from_numpy(layout.last).to(device)
-            after = torch.where(last, cut[torch.from_numpy(layout.owner).to(device)], before.roll(-1))
+            rewards, potentials = self.model.rewards_and_potentials(packed, layout.ends, layout.before)
+            before, after = potentials.double(), potentials.double().roll(-1)
         else:
             rewards = self.model.rewards(packed, layout.ends)
         return Contrast(
@@ -214,19 +210,18 @@ class RecoveryLearner:
             owner=torch.from_numpy(layout.owner).to(device),
             before=before,
             after=after,
-            ends=torch.from_numpy(layout.last & layout.ended[layout.owner]).to(device),
+            last=torch.from_numpy(layout.last).to(device),
         )
 
 
 @dataclass(frozen=True)
 class _Layout:
     """Where R answers with N written tokens stand in the row of a micro-batch; [R]: `ends` (their last tokens),
-    `expert`, `prompts`, `ended` (by themselves); [N]: `before` (the token before), `owner`, `last`, `log_probs`."""
+    `expert`, `prompts`; [N]: `before` (the token before), `owner`, `last`, `log_probs`."""
 
     ends: np.ndarray
     expert: np.ndarray
     prompts: np.ndarray
-    ended: np.ndarray
     before: np.ndarray
     owner: np.ndarray
     last: np.ndarray
@@ -234,7 +229,7 @@ class _Layout:
 
     @classmethod
     def of(cls, trees: Sequence[Tree], said: Mapping[int, FloatArray], *, failed: bool) -> _Layout:
-        ends, expert, prompts, ended = [], [], [], []
+        ends, expert, prompts = [], [], []
         before, last, log_probs, lengths = [], [], [], []
         offset = 0
         for number, tree in enumerate(trees):
@@ -245,7 +240,6 @@ class _Layout:
                 ends.append(offset + int(tree.flat.ends[rollout.leaf]) - 1)
                 expert.append(is_expert(rollout))
                 prompts.append(number)
-                ended.append(rollout.outcome is not None and rollout.outcome.ending is Ending.TERMINATED)
                 before.append(offset + tree.flat.parent[written])
                 last.append(np.arange(len(written)) == len(written) - 1)
                 log_probs.append(said[id(tree)][written] if said else np.zeros(len(written)))
@@ -255,7 +249,6 @@ class _Layout:
             ends=np.array(ends),
             expert=np.array(expert),
             prompts=np.array(prompts),
-            ended=np.array(ended),
             before=np.concatenate(before),
             owner=np.repeat(np.arange(len(lengths)), lengths),
             last=np.concatenate(last),

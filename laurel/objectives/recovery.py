@@ -36,10 +36,9 @@ class Contrast:
         prompt_count: Q.
         log_probs: [N] log pi of every token that was written, without gradient; None where nobody asks.
         owner: [N] the answer that each token belongs to; the tokens of one stand together, in order.
-        before, after: [N] the potential h of the state in which each token was written, and of the one that it leads
-            to (of the last: of the state in which a limit cut the answer off), with gradient; None where there is no
-            potential.
-        ends: [N] bool, the token with which an answer came to its own end.
+        before, after: [N] the potential h of the state in which each token was written, and of the next one (which
+            after the last token nobody reads), with gradient; None where there is no potential.
+        last: [N] bool, the last token of its answer.
     """
 
     rewards: torch.Tensor
@@ -50,7 +49,7 @@ class Contrast:
     owner: torch.Tensor | None = None
     before: torch.Tensor | None = None
     after: torch.Tensor | None = None
-    ends: torch.Tensor | None = None
+    last: torch.Tensor | None = None
 
     def sums(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over each answer of values per token [N], [R]."""
@@ -130,6 +129,8 @@ class ShapedDiscriminator:
 
         f_t = gamma h(s_(t+1)) - h(s_t),  and at the end of the answer  f_T = g(answer) - h(s_T)
 
+    An answer that a limit cut off ends there: the expert's fit, so where others are cut is for g to judge.
+
     Loss per prompt: mean_E sum_t softplus(-logit_t) + mean_pi sum_t softplus(logit_t). Where the policy is the expert
     it is best at f_t = log E(a_t|s_t), and for an expert E(y) = exp(R(y)) / Z that leaves one solution up to a constant
     c of the prompt: g = R + c and h = the soft value + c. The pay is sum_t gamma^t (f_t - log pi(a_t|s_t)), which at
@@ -155,9 +156,9 @@ class ShapedDiscriminator:
 
     def shaped(self, batch: Contrast) -> torch.Tensor:
         """f of every token, [N]."""
-        before, after, ends, owner = batch.before, batch.after, batch.ends, batch.owner
-        assert before is not None and after is not None and ends is not None and owner is not None
-        return torch.where(ends, batch.rewards[owner], self.discount * after) - before
+        before, after, last, owner = batch.before, batch.after, batch.last, batch.owner
+        assert before is not None and after is not None and last is not None and owner is not None
+        return torch.where(last, batch.rewards[owner], self.discount * after) - before
 
     def logits(self, batch: Contrast) -> torch.Tensor:
         """f_t - log pi(a_t|s_t), [N]."""

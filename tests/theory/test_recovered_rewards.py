@@ -57,7 +57,7 @@ def by_token(reward: torch.Tensor, potential: torch.Tensor, policy: tuple[int, .
         owner=torch.repeat_interleave(torch.arange(len(paths)), 2),
         before=potential[states],
         after=torch.where(first, potential[states].roll(-1), torch.nan),  # nobody may read what follows an end
-        ends=~first,
+        last=~first,
     )
 
 
