@@ -68,6 +68,29 @@ class FeedbackReport:
         except OSError as error:
             raise RunError(f"The report cannot be written: {error}.", hint="make room.") from error
 
+    @classmethod
+    def read(cls, directory: str | Path) -> FeedbackReport:
+        """The report that was written there.
+
+        Raises:
+            RunError: there is none, or it cannot be read.
+        """
+        try:
+            kept = json.loads((Path(directory) / REPORT).read_text(encoding="utf-8"))
+            return cls(
+                Path(directory),
+                Point.of(kept["before"]),
+                tuple(map(Point.of, kept["course"])),
+                tuple(map(Point.of, kept["best_of"])),
+                (kept["proxy_scale"]["mean"], kept["proxy_scale"]["deviation"]),
+                kept["reward_model"],
+                kept["left_out"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"{Path(directory) / REPORT} cannot be read: {error!r}.", hint="run laurel rlhf to its end."
+            ) from error
+
     @property
     def described(self) -> dict[str, Any]:
         """As plain data."""
@@ -165,4 +188,4 @@ def _proxy(point: Point) -> str:
 
 
 def _nats(point: Point) -> str:
-    return "" if point.kl is None else f"{point.kl:6.2f}"
+    return "" if point.kl is None else f"{round(point.kl, 2) + 0.0:6.2f}"  # a zero has no sign

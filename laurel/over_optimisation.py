@@ -59,6 +59,13 @@ class Point:
     proxy: Estimate | None
     kl: float | None
 
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> Point:
+        """From plain data, as `described` gives it."""
+        gold, proxy = (None if described[key] is None else Estimate(**described[key]) for key in ("gold", "proxy"))
+        assert gold is not None
+        return cls(described["name"], gold, proxy, described["kl"])
+
     @property
     def distance(self) -> float:
         """The square root of the KL; an estimate below 0 counts as 0."""

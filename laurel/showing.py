@@ -8,8 +8,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from laurel.chart import curve
+from laurel.human_feedback_report import REPORT, FeedbackReport
 from laurel.page import Page
-from laurel.runs import Run
+from laurel.runs import Run, is_run
 
 CURVES = ("reward", "loss", "reward_model/loss", "reward_model/accuracy")
 
@@ -17,9 +18,13 @@ CURVES = ("reward", "loss", "reward_model/loss", "reward_model/accuracy")
 def show(run: str | Path) -> Page:
     """The result of a run: its method, summary, evaluations, failures, curves. Also while it goes on.
 
+    Of a directory of `laurel.rlhf`: its report.
+
     Raises:
         RunError: if it is none.
     """
+    if not is_run(run) and (Path(run) / REPORT).is_file():
+        return Page(Text(str(FeedbackReport.read(run))))
     parts: list[RenderableType] = []
     with Run.open(run) as opened:
         algorithm = opened.configuration.get("algorithm")

@@ -126,6 +126,8 @@ def test_the_report_holds_what_the_runs_recorded(whole: Path) -> None:
     with Run.open(whole / "clone") as run:
         assert found["before"]["gold"]["mean"] == run.evaluations()[0].metric.mean
         assert {e.name for e in run.evaluations()} == {"held_out"}
+    again = FeedbackReport.read(whole)
+    assert again.described == found and again.picture == (whole / "report.svg").read_text()
     one, four = found["best_of"]
     assert four["proxy"]["mean"] > one["proxy"]["mean"]
     assert four["kl"] == pytest.approx(np.log(4) - 3 / 4)
@@ -249,5 +251,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert wanted in said.out, wanted
     again = command("rlhf", "loop.yaml")
     assert again.status == 0 and again.out.splitlines()[-1] == said.out.splitlines()[-1]
+    shown = command("show", "runs/loop")
+    assert shown.status == 0 and "best of" in shown.out and "gold reward" in shown.out
     wrong = command("rlhf", "loop.yaml", "gold_rewrad=x")
     assert wrong.status == 1 and "did you mean 'gold_reward'?" in wrong.err
