@@ -11,7 +11,7 @@ import torch
 from laurel.algorithms import dpo, ipo, spin
 from laurel.errors import ConfigurationError
 from laurel.learner import Learner, OptimiserSettings
-from laurel.objectives import RolloutBatch, dpo_loss, ipo_loss
+from laurel.objectives import RolloutBatch, dpo_loss, ipo_loss, robust_dpo_loss
 from laurel.policy import Policy, pack, tiny
 from laurel.theory import (
     bradley_terry,
@@ -215,3 +215,34 @@ def test_c9_the_gradient_of_spin_is_zero_exactly_where_the_policy_is_the_data(st
         (gradient,) = torch.autograd.grad((chances * loss).sum(), logits)
         assert np.allclose(gradient, -strength / 2 * (data - policy), atol=1e-15)
         assert (float(gradient.abs().max()) < 1e-15) == (policy is data)
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.5, 2.0])
+def test_ipo_stays_where_its_paper_says_when_one_of_two_answers_always_wins(tau: float) -> None:
+    """arXiv 2310.12036: from a uniform reference pi(winner) = sigmoid(1 / (2 tau)), where DPO goes to 1.
+
+    By hand: against a uniform opponent the winner wins 3/4 of the time and the loser 1/4, a tie with itself counting
+    half; the policy is proportional to exp(that / tau).
+    """
+    table = np.array([[0.5, 1.0], [0.0, 0.5]])
+    found = preference_optimum(np.full(2, 0.5), table, partial(ipo_loss, tau=tau))
+    assert found[0] == pytest.approx(1 / (1 + np.exp(-1 / (2 * tau))), abs=1e-10)
+
+
+def test_the_conservative_form_stops_at_the_smoothed_odds() -> None:
+    """Mitchell 2023: with flips e the optimal margin is log((1 - e) / e), where plain DPO has none."""
+    table = np.array([[0.5, 1.0], [0.0, 0.5]])
+    for smoothing in (0.1, 0.25):
+        found = preference_optimum(np.full(2, 0.5), table, partial(dpo_loss, beta=BETA, label_smoothing=smoothing))
+        margin = BETA * np.log(found[0] / found[1])
+        assert margin == pytest.approx(np.log((1 - smoothing) / smoothing), abs=1e-9)
+
+
+def test_the_robust_form_undoes_known_flips() -> None:
+    """Chowdhury et al. 2024: on labels of which a share e is flipped its optimum is DPO's on the unflipped ones."""
+    flips, clean = 0.2, bradley_terry(np.array([0.0, 0.5, 1.5]))
+    noisy = (1 - flips) * clean + flips * (1 - clean)
+    reference = np.array([0.2, 0.5, 0.3])
+    wanted = preference_optimum(reference, clean, partial(dpo_loss, beta=BETA))
+    found = preference_optimum(reference, noisy, partial(robust_dpo_loss, beta=BETA, label_smoothing=flips))
+    assert total_variation(found, wanted) < 1e-8
