@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 
 import torch
@@ -15,6 +16,9 @@ PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " \n"
 
 PAD, END = "<pad>", "<eos>"
 
+INITIAL_SCALE = 0.02
+"""What decoders of any size usually start from. It is small for a narrow one: see `tiny`."""
+
 
 def tiny(
     *,
@@ -23,6 +27,7 @@ def tiny(
     layers: int = 2,
     heads: int = 4,
     context_length: int = 128,
+    initial_scale: float = INITIAL_SCALE,
     seed: int = 0,
 ) -> Policy:
     """A Qwen3-shaped policy with random weights and a character tokenizer; the same seed gives the same weights.
@@ -32,10 +37,14 @@ def tiny(
         hidden_size: width; a multiple of twice the number of heads.
         layers, heads: depth and attention heads.
         context_length: most tokens on a path.
+        initial_scale: standard deviation of the initial weights. At the default a narrow policy answers all prompts
+            alike at first. That suits cloning (from larger weights the demo learns its demonstrations by heart). Where
+            it is reinforced from scratch, the first updates push all prompts to one answer; at about
+            1 / sqrt(hidden_size) prompts are told apart from the start.
         seed: of the initial weights.
 
     Raises:
-        PolicyError: when the alphabet repeats a character or the width does not divide.
+        PolicyError: when the alphabet repeats a character, the width does not divide, or a number is out of range.
     """
     if len(set(alphabet)) != len(alphabet) or not alphabet:
         raise PolicyError("The alphabet must hold each character once.", hint="remove repeated characters.")
@@ -45,6 +54,8 @@ def tiny(
             raise PolicyError(f"{name} must be at least {bound}, got {value}.", hint="raise it.")
     if hidden_size % (2 * heads):
         raise PolicyError(f"hidden_size {hidden_size} is not a multiple of 2 x {heads} heads.", hint="change either.")
+    if not 0 < initial_scale < math.inf:
+        raise PolicyError(f"initial_scale must be positive, got {initial_scale}.", hint="0.02 is usual.")
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     vocabulary = [PAD, END, *alphabet]
@@ -58,6 +69,7 @@ def tiny(
         head_dim=hidden_size // heads,
         max_position_embeddings=context_length,
         tie_word_embeddings=True,
+        initializer_range=initial_scale,
         attention_dropout=0.0,
         bos_token_id=None,
         eos_token_id=vocabulary.index(END),
@@ -75,6 +87,7 @@ def tiny(
         "layers": layers,
         "heads": heads,
         "context_length": context_length,
+        "initial_scale": initial_scale,
         "seed": seed,
     }
     return policy

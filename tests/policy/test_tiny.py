@@ -22,6 +22,19 @@ def test_the_seed_decides_the_weights_and_touches_no_other_draw() -> None:
     assert any(not torch.equal(tensor, other.tensors()[name]) for name, tensor in one.tensors().items())
 
 
+def test_the_initial_scale_is_that_of_every_matrix_and_the_usual_one_unless_said() -> None:
+    small, large = tiny(), tiny(initial_scale=0.1)
+    for name, tensor in small.tensors().items():
+        if tensor.dim() == 2:
+            assert abs(float(tensor.std()) / 0.02 - 1) < 0.1
+            torch.testing.assert_close(large.tensors()[name], 5 * tensor)
+        else:
+            assert torch.equal(large.tensors()[name], tensor)  # what normalises starts at 1
+    for scale in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(PolicyError, match="initial_scale must be positive"):
+            tiny(initial_scale=scale)
+
+
 def test_it_reads_and_writes_every_printable_character(tmp_path: Path) -> None:
     policy = tiny(context_length=200)
     ids = policy.encode_prompt(PRINTABLE)
