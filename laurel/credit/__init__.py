@@ -12,6 +12,7 @@ from laurel.credit.credit import Credit, CreditRule
 from laurel.credit.critic import CriticRule, GeneralisedAdvantage, TurnAdvantage
 from laurel.credit.fans import branch_advantages, rollout_shares, segment_values
 from laurel.credit.groups import leave_one_out, sibling_mean, standardised
+from laurel.credit.hindsight import redistributed
 from laurel.credit.off_policy import OffPolicyRule, Retrace, VTrace
 from laurel.credit.preferred import Preferred, Thumbs
 from laurel.credit.process import ProcessScores
@@ -71,6 +72,7 @@ __all__ = [
     "leave_one_out",
     "monte_carlo_labels",
     "policy_lengths",
+    "redistributed",
     "retrace",
     "rollout_shares",
     "segment_values",

@@ -38,6 +38,7 @@ from laurel.learner.reward_members import EnsembleSettings, RewardMembers
 from laurel.metrics import Metric
 from laurel.objectives.reward_models import BradleyTerry, RewardObjective
 from laurel.policy import Policy, RewardModel, disagreement, pessimistic
+from laurel.policy.hindsight_reward import steps_read, stepwise
 from laurel.preferences.labels import Labels, row_of, verdict_of
 from laurel.preferences.queries import (
     SELECTIONS,
@@ -86,6 +87,7 @@ class LabelledReward:
         objective: the likelihood of labels. Ties say nothing to `BradleyTerry()`; `BradleyTerry(ties=True)` reads them.
         pessimism, exploration: weights of the disagreement, taken off and added.
         exploration_decay: of the latter for every step (`laurel.preferences.queries.exploration_weight`).
+        redistribute: pay what a rollout is worth step by step, by the members' attention (`HindsightReward`).
 
     Raises:
         ConfigurationError: a setting makes no sense.
@@ -107,6 +109,7 @@ class LabelledReward:
         pessimism: float = 0.0,
         exploration: float = 0.0,
         exploration_decay: float = 0.0,
+        redistribute: bool = False,
     ) -> None:
         counts = {"labels": labels, "labels_per_round": labels_per_round, "ask_every": ask_every}
         for name, value in {**counts, "candidates_per_label": candidates_per_label}.items():
@@ -124,6 +127,7 @@ class LabelledReward:
         self._labels, self._per_round, self._every = labels, labels_per_round, ask_every
         self._selection, self._candidates = selection, candidates_per_label
         self._pessimism, self._exploration, self._decay = pessimism, exploration, exploration_decay
+        self._redistribute = redistribute
         self._teacher_start = teacher.state() if hasattr(teacher, "state") else None
         self._members: RewardMembers | None = None
         self._judged: list[Tree] = []
@@ -143,6 +147,7 @@ class LabelledReward:
             "pessimism": self._pessimism,
             "exploration": self._exploration,
             "exploration_decay": self._decay,
+            "redistribute": self._redistribute,
         }
 
     @property
@@ -192,15 +197,14 @@ class LabelledReward:
         bonus = exploration_weight(max(self._step - 1, 0), start=self._exploration, decay=self._decay)
         values = pessimistic(rewards, weight=self._pessimism - bonus)
         spread, mean = disagreement(rewards), rewards.mean(axis=0)
-        return [
-            Failed(failures[number])
-            if number in failures
-            else Score(
-                float(values[number]),
-                {"ensemble_mean": float(mean[number]), "ensemble_disagreement": float(spread[number])},
-            )
-            for number in range(len(asked))
-        ]
+        results: list[Score | Failed] = []
+        for number in range(len(asked)):
+            if number in failures:
+                results.append(Failed(failures[number]))
+                continue
+            parts = {"ensemble_mean": float(mean[number]), "ensemble_disagreement": float(spread[number])}
+            results.append(Score(float(values[number]), parts))
+        return self._in_steps([rollout for _, rollout in asked], results) if self._redistribute else results
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """See `laurel.rewards.LearningReward`."""
@@ -232,6 +236,11 @@ class LabelledReward:
                 "This reward learns during a run, and none has begun.", hint="give it to laurel.train(reward=...)."
             )
         return self._members
+
+    def _in_steps(self, rollouts: Sequence[Rollout], results: Sequence[Score | Failed]) -> list[Score | Failed]:
+        read = [rollout for rollout, result in zip(rollouts, results, strict=True) if isinstance(result, Score)]
+        weights = iter(steps_read([model.trunk for model in self.models], read))
+        return [stepwise(result, next(weights)) if isinstance(result, Score) else result for result in results]
 
     def _round(self, step: int, trees: Sequence[Tree], tasks: Mapping[str, Task]) -> dict[str, Metric]:
         """Choose, ask and fit."""

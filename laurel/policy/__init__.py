@@ -2,6 +2,7 @@
 
 from laurel.policy.attention import AttentionPlan, LayerCall
 from laurel.policy.critic import Critic, critic_for
+from laurel.policy.hindsight_reward import HindsightReward
 from laurel.policy.learned_reward import LearnedReward
 from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
@@ -16,7 +17,7 @@ from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_fo
 from laurel.policy.saved_process_reward import SavedProcessReward
 from laurel.policy.saved_reward import SavedReward, as_reward, export_reward_models, reward_for, reward_models_in
 from laurel.policy.shaped_reward import ShapedRewardModel, export_recovered, load_recovered
-from laurel.policy.soft_q_reward import SoftQ, SoftQReward
+from laurel.policy.soft_q_reward import SoftQ, SoftQReward, soft_q
 from laurel.policy.step_judge import StepJudge
 from laurel.policy.tiny import tiny
 from laurel.policy.tree_attention import TreeAttention
@@ -24,6 +25,7 @@ from laurel.policy.tree_attention import TreeAttention
 __all__ = [
     "AttentionPlan",
     "Critic",
+    "HindsightReward",
     "ImplicitProcessReward",
     "LayerCall",
     "LearnedReward",
@@ -62,5 +64,6 @@ __all__ = [
     "reward_for",
     "reward_model_for",
     "reward_models_in",
+    "soft_q",
     "tiny",
 ]
