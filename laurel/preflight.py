@@ -10,12 +10,13 @@ from typing import Any
 from laurel.algorithms import Algorithm, Asked, Branching, Compared, Demonstrated, Sampled, TrustRegion
 from laurel.asked import check_asked
 from laurel.configuration import describe
-from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised, StepStandardised
+from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised, StepStandardised, Thumbs
 from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.judged import judged
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.policy import Policy, check_reading, reward_models_in
+from laurel.preferences import Kind
 from laurel.recovered import check_recovery
 from laurel.rewards import REWARDS, GradingSettings, Reward, learning
 from laurel.rollout import Limits
@@ -297,6 +298,21 @@ def _check_judged(policy: Policy, algorithm: Algorithm, tasks: TaskSet) -> None:
         raise TaskError(
             f"'{algorithm.name}' compares answers, and in '{tasks.name}' none is better than another to its prompt.",
             hint="give pairs or rankings without ties; from thumbs on single answers learns kto.",
+        )
+    if isinstance(algorithm.credit, Thumbs):
+        _check_threshold(algorithm.name, algorithm.credit.threshold, tasks)
+
+
+def _check_threshold(name: str, threshold: float, tasks: TaskSet) -> None:
+    """Refuse a threshold that does not lie inside of the scale that answers were judged on, where that is no thumb."""
+    judgements = [judged(task) for task in tasks]
+    scores = [score for judgement in judgements if judgement.kind is not Kind.THUMB for score in judgement.scores]
+    if scores and (min(scores) >= threshold or max(scores) <= threshold):
+        side = "above" if min(scores) >= threshold else "below"
+        raise TaskError(
+            f"'{name}' tells good answers from bad ones at {threshold:g}, and in '{tasks.name}' all scores "
+            f"({min(scores):g} to {max(scores):g}) lie {side} it or at it.",
+            hint="set algorithm.threshold inside of the scale.",
         )
 
 
