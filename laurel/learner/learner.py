@@ -18,21 +18,20 @@ from laurel.learner.batching import (
     TokenTable,
     microbatches,
     pieces,
-    rollout_of_tokens,
     shuffled_minibatches,
 )
 from laurel.learner.constraints import COEFFICIENT, Constraints
-from laurel.learner.measures import advantage_metrics, age_metrics, tally_reference, tally_sampler
+from laurel.learner.losses import Losses
+from laurel.learner.measures import advantage_metrics, age_metrics, check_age
 from laurel.learner.optimiser import OptimiserSettings
 from laurel.learner.ratios import sampler_log_ratios
-from laurel.learner.rollouts import RolloutObjective, token_reference
+from laurel.learner.rollouts import RolloutObjective
 from laurel.learner.tally import Tally
 from laurel.learner.trust_region import TrustRegionSearch, mover
 from laurel.learner.values import PREFIX, CriticLearner, CriticSettings
-from laurel.learner.work import StartOfUpdate, Work, nothing_to_learn, on_device, packed_row
+from laurel.learner.work import Work, nothing_to_learn, packed_row
 from laurel.metrics import Metric, merge
-from laurel.objectives import TokenBatch, TokenLoss
-from laurel.policy import Critic, Packed, Policy, Reference, TokenScores
+from laurel.policy import Critic, Packed, Policy, Reference
 from laurel.policy.critic import check_tokens
 from laurel.tree import FloatArray, Tree
 
@@ -126,7 +125,7 @@ class Learner:
         self._uncut = tokens_per_microbatch or UNCUT_TOKENS * self._together
         self._constraints = Constraints(algorithm, policy, self.reference, together=self._together, uncut=self._uncut)
         self._whole = RolloutObjective.of(algorithm, policy, self.reference)
-        self._token_reference = token_reference(algorithm, self.reference)
+        self._losses = Losses(policy, algorithm, self.reference, self._constraints, self._whole)
         self._steps_per_update = algorithm.step.epochs * algorithm.step.minibatches
         self.critic = critic if algorithm.needs_critic else None
         self._critic: CriticLearner | None = None
@@ -258,12 +257,13 @@ class Learner:
         uncut = self._uncut if self._whole is None else sys.maxsize  # what is compared stays together
         parts = {i: pieces(trees[i], masks[i], int(table.offsets[i]), uncut) for i in taught}
         everything = microbatches((piece for index in taught for piece in parts[index]), self._together)
-        self._check_age(everything, table)
+        if isinstance(self.algorithm.source, Sampled) and not self.algorithm.corrects_sampler:
+            check_age(everything, table, self.version, self.algorithm.name)
         metrics |= age_metrics(np.concatenate([table.policy_versions[b.scored] for b in everything]), self.version)
         tally = Tally()
         start = None
         if not self.algorithm.step.on_policy:
-            start = self._first_pass(everything, table, tally)
+            start = self._losses.start(everything, table, tally)
         skipped = taken = 0
         counts = {"scored_tokens": 0, "computed_tokens": 0, "microbatches": 0}
         usage = self.algorithm.step
@@ -323,25 +323,6 @@ class Learner:
     def _teaches(self, credit: Credit) -> bool:
         return credit.carries_signal or (bool(self.algorithm.regularisers) and bool(credit.mask.any()))
 
-    def _check_age(self, batches: list[Microbatch], table: TokenTable) -> None:
-        """Refuse tokens that other weights drew; demonstrations, which nobody drew, have no age."""
-        if not isinstance(self.algorithm.source, Sampled) or self.algorithm.corrects_sampler:
-            return
-        for piece in (piece for batch in batches for piece in batch.pieces):
-            versions = table.policy_versions[piece.scored]
-            stale = ~np.isnan(versions) & (versions != self.version)
-            if stale.any():
-                first = int(np.argmax(stale))
-                leaf = int(rollout_of_tokens(piece.tree)[np.flatnonzero(piece.mask)[first]])
-                raise LearnerError(
-                    f"Rollout {piece.tree.rollouts[leaf].id} was drawn by the weights of version "
-                    f"{int(versions[first])}, but the learner is at version {self.version}, and "
-                    f"'{self.algorithm.name}' takes its experience for its own.",
-                    hint="draw fresh rollouts before every update (policy_version=learner.version), or wrap the "
-                    "objective in laurel.objectives.SamplerCorrection, or take credit that corrects for the age: "
-                    "ppo(values='vtrace'), or laurel.credit.VTrace.",
-                )
-
     def _weights(
         self, trees: Sequence[Tree], credits: Sequence[Credit], table: TokenTable, chosen: list[int]
     ) -> FloatArray:
@@ -353,28 +334,6 @@ class Learner:
                 raise LearnerError(f"A token of tree {trees[index].id} has a weight that is not finite.")
             weights[table.offsets[index] : table.offsets[index + 1]] = part
         return weights
-
-    @torch.no_grad()
-    def _first_pass(self, batches: list[Microbatch], table: TokenTable, tally: Tally) -> StartOfUpdate:
-        """Score everything before the first of several optimiser steps."""
-        device = self.policy.device
-        old: torch.Tensor | None = None
-        reference: torch.Tensor | None = None
-        for batch in batches:
-            packed = packed_row(batch, device)
-            scored = torch.from_numpy(batch.scored).to(device)
-            log_probs = self.policy.token_scores(packed, entropy=False).log_probs
-            if old is None:
-                old = torch.full((int(table.offsets[-1]),), torch.nan, dtype=log_probs.dtype, device=device)
-            old[scored] = log_probs
-            if self._token_reference is not None:
-                if reference is None:
-                    reference = torch.full_like(old, torch.nan)
-                reference[scored] = self._token_reference.token_scores(packed, entropy=False).log_probs
-                tally_reference(tally, log_probs, reference[scored])
-            tally_sampler(tally, log_probs, table.sampler_log_probs[batch.scored])
-        assert old is not None
-        return StartOfUpdate(old, reference)
 
     def _optimiser_step(self, work: Work, batches: list[Microbatch]) -> dict[str, Metric] | None:
         """None: the policy is farther from where the update began than it may be, and nothing was changed."""
@@ -403,73 +362,25 @@ class Learner:
 
     def _backward(self, batch: Microbatch, work: Work) -> torch.Tensor:
         """Add the gradient of one micro-batch to that of the optimiser step; its part of the loss, a scalar."""
-        total, tokens, diagnostics, weights = self._loss(batch, packed_row(batch, self.policy.device), work)
-        torch.autograd.backward(total)
+        loss = self._losses.of(batch, packed_row(batch, self.policy.device), work)
+        tokens = loss.tokens
+        torch.autograd.backward(loss.total)
         self._optimiser.gather_gradients()
         work.tally.mean("entropy", tokens.entropy)
         if self._stop_at is not None:
             log_ratio = (tokens.log_probs - tokens.old_log_probs).detach().double()
             work.divergences.append(torch.expm1(log_ratio) - log_ratio)
         work.tally.greatest("log_ratio", (tokens.log_probs - tokens.old_log_probs).abs())
-        for name, values in diagnostics.items():
-            work.tally.mean(name, values, weights)
-        return total.detach()
+        for name, values in loss.diagnostics.items():
+            work.tally.mean(name, values, loss.weights)
+        return loss.total.detach()
 
     @torch.no_grad()
     def _measured(self, batches: list[Microbatch], rows: list[Packed], work: Work) -> float:
         """The loss of an optimiser step under the weights as they are."""
         silent = replace(work, tally=Tally())
-        losses = [self._loss(batch, packed, silent)[0] for batch, packed in zip(batches, rows, strict=True)]
+        losses = [self._losses.of(batch, packed, silent).total for batch, packed in zip(batches, rows, strict=True)]
         return float(np.sum(torch.stack(losses).tolist()))
-
-    def _loss(
-        self, batch: Microbatch, packed: Packed, work: Work
-    ) -> tuple[torch.Tensor, TokenBatch, dict[str, torch.Tensor], torch.Tensor]:
-        """The part of one micro-batch in the loss, what it was made from, and diagnostics with their weights, [N]."""
-        compared = self._token_reference if self.algorithm.needs_divergence else None
-        scores = self.policy.token_scores(packed, reference=compared, form=self.algorithm.divergence)
-        tokens = self._token_batch(batch, work, scores, packed)
-        weights = on_device(work.weights[batch.scored], scores.log_probs)
-        loss: torch.Tensor = torch.zeros_like(scores.log_probs)
-        diagnostics: dict[str, torch.Tensor] = {}
-        if self._whole is None:
-            loss, diagnostics = cast(TokenLoss, self.algorithm.objective)(tokens)
-        for regulariser in self._constraints.regularisers:
-            more, others = regulariser(tokens)
-            if twice := diagnostics.keys() & others.keys():
-                raise LearnerError(f"Two parts of '{self.algorithm.name}' report '{min(twice)}'.", hint="rename one.")
-            loss, diagnostics = loss + more, diagnostics | others
-        total = (weights * loss).sum()
-        if self._whole is not None:
-            total = total + self._whole.loss(batch, packed, tokens, work).to(total.dtype)
-        return total, tokens, diagnostics, weights
-
-    def _token_batch(self, batch: Microbatch, work: Work, scores: TokenScores, packed: Packed) -> TokenBatch:
-        log_probs = scores.log_probs
-        scored = torch.from_numpy(batch.scored).to(log_probs.device)
-        sampler_log_probs = work.table.sampler_log_probs[batch.scored]
-        reference = None
-        if work.start is not None:
-            old = work.start.old_log_probs[scored]
-            if work.start.reference_log_probs is not None:
-                reference = work.start.reference_log_probs[scored]
-        else:
-            old = log_probs.detach()
-            tally_sampler(work.tally, old, sampler_log_probs)
-            if self._token_reference is not None:
-                reference = self._token_reference.token_scores(packed, entropy=False).log_probs
-                tally_reference(work.tally, old, reference)
-        return TokenBatch(
-            log_probs=log_probs,
-            old_log_probs=old,
-            sampler_log_probs=on_device(sampler_log_probs, log_probs),
-            entropy=scores.entropy,
-            advantages=on_device(work.table.advantages[batch.scored], log_probs),
-            rollout=torch.from_numpy(work.table.rollouts[batch.scored]).to(log_probs.device),
-            reference_log_probs=reference,
-            reference_divergence=scores.divergence,
-            log_normaliser=scores.log_normaliser,
-        )
 
     def _refuse(self, batches: list[Microbatch], losses: list[float], work: Work) -> None:
         """Raise for the micro-batch whose loss or gradient is not finite; where all are finite alone, for all."""

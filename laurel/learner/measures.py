@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from laurel.algorithms import Credit
+from laurel.errors import LearnerError
+from laurel.learner.batching import Microbatch, TokenTable, rollout_of_tokens
 from laurel.learner.tally import Tally
 from laurel.metrics import GREATEST, Metric
 from laurel.objectives import k3
@@ -34,6 +36,32 @@ def age_metrics(policy_versions: FloatArray, version: int) -> dict[str, Metric]:
         "policy_version_lag": Metric(float(lag.sum()), float(len(lag))),
         GREATEST + "policy_version_lag": Metric(float(lag.max()), 1.0),
     }
+
+
+def check_age(batches: Sequence[Microbatch], table: TokenTable, version: int, method: str) -> None:
+    """Refuse tokens that other weights drew; demonstrations, which nobody drew, have no age.
+
+    Args:
+        version: of the present weights.
+        method: what is called so takes its experience for its own.
+
+    Raises:
+        LearnerError: naming the rollout.
+    """
+    for piece in (piece for batch in batches for piece in batch.pieces):
+        versions = table.policy_versions[piece.scored]
+        stale = ~np.isnan(versions) & (versions != version)
+        if stale.any():
+            first = int(np.argmax(stale))
+            leaf = int(rollout_of_tokens(piece.tree)[np.flatnonzero(piece.mask)[first]])
+            raise LearnerError(
+                f"Rollout {piece.tree.rollouts[leaf].id} was drawn by the weights of version "
+                f"{int(versions[first])}, but the learner is at version {version}, and "
+                f"'{method}' takes its experience for its own.",
+                hint="draw fresh rollouts before every update (policy_version=learner.version), or wrap the "
+                "objective in laurel.objectives.SamplerCorrection, or take credit that corrects for the age: "
+                "ppo(values='vtrace'), or laurel.credit.VTrace.",
+            )
 
 
 def tally_reference(tally: Tally, log_probs: torch.Tensor, reference_log_probs: torch.Tensor) -> None:
