@@ -46,44 +46,12 @@ _MODULES = (
     "theory",
     "tree",
 )
-_METHODS = (
-    "airl",
-    "cispo",
-    "clone",
-    "dagger",
-    "dapo",
-    "distill",
-    "dpo",
-    "dr_grpo",
-    "gail",
-    "grpo",
-    "gspo",
-    "ipo",
-    "iq_learn",
-    "kto",
-    "max_ent_irl",
-    "online_dpo",
-    "orpo",
-    "ppo",
-    "reinforce",
-    "reinforce_plus_plus",
-    "remax",
-    "rloo",
-    "simpo",
-    "spin",
-    "step_ppo",
-    "trpo",
-    "turn_ppo",
-    "vine_ppo",
-)
+# Where public names live. What stands in `__all__` and neither here nor among the modules is in `laurel.algorithms`.
 _NAMES = {
-    **dict.fromkeys(_METHODS, "laurel.algorithms"),
-    "Algorithm": "laurel.algorithms",
     "Budget": "laurel.objectives",
     "CriticSettings": "laurel.learner",
     "Evaluation": "laurel.evaluation",
     "Failed": "laurel.tree",
-    "KL": "laurel.algorithms",
     "LabelledReward": "laurel.learner",
     "LaurelError": "laurel.errors",
     "Limits": "laurel.rollout",
@@ -256,10 +224,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        value = getattr(importlib.import_module(_NAMES[name]), name)
-    elif name in _MODULES:
+    if name in _MODULES:
         value = importlib.import_module(f"laurel.{name}")
+    elif name in _NAMES or name in __all__:
+        value = getattr(importlib.import_module(_NAMES.get(name, "laurel.algorithms")), name)
     else:
         raise AttributeError(f"module 'laurel' has no attribute '{name}'")
     globals()[name] = value
