@@ -73,6 +73,7 @@ _NAMES = {
     "label": "laurel.preferences",
     "methods": "laurel.plan",
     "policy_of_run": "laurel.restoring",
+    "rlhf": "laurel.human_feedback",
     "show": "laurel.showing",
     "train": "laurel.training",
 }
@@ -137,6 +138,7 @@ __all__ = [
     "reinforce_plus_plus",
     "remax",
     "rewards",
+    "rlhf",
     "rloo",
     "rollout",
     "runs",
@@ -208,6 +210,7 @@ if TYPE_CHECKING:
     from laurel.errors import LaurelError
     from laurel.evaluation import Evaluation, evaluate
     from laurel.fitting import fit_reward_model
+    from laurel.human_feedback import rlhf
     from laurel.judging import eval as eval
     from laurel.learner import CriticSettings, LabelledReward, OptimiserSettings, RecoverySettings
     from laurel.objectives import Budget
