@@ -64,6 +64,7 @@ class Aggregate:
         self._sampling = sampling
         self._trees: list[Tree] = []
         self._answers: dict[bytes, IntArray] = {}
+        self._size = 0
 
     def __len__(self) -> int:
         return len(self._trees)
@@ -79,7 +80,7 @@ class Aggregate:
     @property
     def size(self) -> int:
         """How many answers its trees hold: every visit of a state counts."""
-        return sum(is_answer(segment) for tree in self._trees for segment in tree.segments)
+        return self._size
 
     def add(self, tree: Tree) -> None:
         """Keep the answers of a tree; without one nothing is kept."""
@@ -109,7 +110,7 @@ class Aggregate:
         arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
         tokens = np.split(arrays["tokens"], np.cumsum(arrays["lengths"])[:-1]) if len(arrays["lengths"]) else []
         rows = list(zip(arrays["sources"].tolist(), tokens, arrays["parents"].tolist(), arrays["answers"], strict=True))
-        self._trees, self._answers = [], {}
+        self._trees, self._answers, self._size = [], {}, 0
         done = 0
         for (tree_id, task_id), count in zip(names, arrays["trees"].tolist(), strict=True):
             own = rows[done : done + count]
@@ -134,4 +135,5 @@ class Aggregate:
         self._trees.append(tree)
         for segment in tree.segments:
             if is_answer(segment):
+                self._size += 1
                 self._answers[state_key(task_id, path_to(tree, segment.parent))] = segment.tokens

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class State:
     question: Question
     parent: int = 0
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         return state_key(self.question.task.id, self.question.tokens)
 

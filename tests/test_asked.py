@@ -228,6 +228,16 @@ run: {tmp_path / "run"}
     assert from_function.digest() == run.digest()
 
 
+def test_the_recipe_asks_its_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    small = ["steps=2", "prompts_per_step=2", "held_out=null", "evaluate_every=null", "evaluation_samples=1"]
+    recipe = load_recipe("recipes/dagger.yaml", [*small, f"run={tmp_path / 'run'}"])
+    run = laurel.train(**recipe)
+    assert sum(counts(run, "unanswered")) == 0 and counts(run, "queries")[0] >= 2
+    paths = [rollout.turns for rollout in run.trees(1)[0].rollouts]
+    assert paths[0][1][1] == "4" and paths[0][2][1] in "+-"
+
+
 def test_check_asks_about_the_first_turns(tmp_path: Path) -> None:
     parts = {
         "policy": tiny(), "tasks": TASKS, "algorithm": laurel.dagger(queries=1), "environment": Walk(), "expert": guide,
