@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from laurel.errors import TaskError
 from laurel.preferences.left_out import BadRow, Fault
 from laurel.preferences.preference import Kind, Preference, best, scores_of_ranks
-from laurel.preferences.transcripts import shared_prompt
+from laurel.preferences.transcripts import holds_prompt, shared_prompt
 from laurel.tasks import Columns
 from laurel.tasks.template import nearest
 
@@ -54,6 +54,8 @@ class PairColumns:
         """See `PreferenceColumns`: scores 1 and 0."""
         where = place.where
         sides = [cell(row, column, where) for column in (self.chosen, self.rejected)]
+        if self.prompt.template is None and not any(map(holds_prompt, sides)):
+            cell(row, self.prompt.prompt, where)  # which says that it is missing
         told = self.prompt.template is not None or self.prompt.prompt in row
         own = row[self.prompt.prompt] if told and self.prompt.template is None else None
         template = told and self.prompt.template is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class PreferenceSet(TaskSet):
     def description(self) -> dict[str, Any]:
         """What a run records of the set: that of its tasks, and what was left out of its source."""
         return {**super().description, "type": "PreferenceSet", "left_out": self.left_out.counts}
+
+    def split(self, held_out: int | float, *, seed: int = 0) -> tuple[TaskSet, TaskSet]:
+        """As `TaskSet.split`; what was left out of the source stays with the training set, so that it counts once."""
+        training, held = super().split(held_out, seed=seed)
+        return training, replace(held, left_out=LeftOut())  # type: ignore[call-arg]
 
 
 def pairs(
@@ -227,7 +232,9 @@ def _read(
     if not kept and first is not None:
         raise TaskError(f"No row of '{name}' can be used, {left_out}. The first: {first.message}", hint=first.hint)
     if not kept:
-        raise TaskError(f"{name} holds no rows.", hint="check that it is the right file and was written completely.")
+        raise TaskError(
+            f"{path or name} holds no rows.", hint="check that it is the right file and was written completely."
+        )
     return PreferenceSet(name, tuple(kept), left_out)
 
 
@@ -248,5 +255,8 @@ def _preference(row: object, columns: PreferenceColumns, name: str, number: int,
         except TaskError as error:
             raise BadRow(Fault.BROKEN, error.message, hint=error.hint) from error
     if not isinstance(row, Mapping):
-        raise BadRow(Fault.BROKEN, f"{where} is no object but {type(row).__name__}.", hint="write rows as objects.")
+        array = "of one JSON array give the rows themselves, rows=json.load(file), or " if isinstance(row, list) else ""
+        raise BadRow(
+            Fault.BROKEN, f"{where} is no object but {type(row).__name__}.", hint=f"{array}write one object per line."
+        )
     return columns.preference(row, Place(name, number, where))

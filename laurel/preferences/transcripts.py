@@ -63,6 +63,11 @@ def shared_prompt(
     return asked, answers
 
 
+def holds_prompt(side: object) -> bool:
+    """Whether a side can bring its prompt: all that is no text may, and of texts a transcript."""
+    return not isinstance(side, str) or _TURN.search(side) is not None
+
+
 def common_start(sides: Sequence[str], where: str) -> tuple[str, tuple[str, ...]]:
     """Cut transcripts after the last turn of the human that they share.
 

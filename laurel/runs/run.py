@@ -394,7 +394,7 @@ def _compare(
 ) -> list[str]:
     """What changed, in words, if all of it may."""
     keys = [key for key in sorted({*stored, *wanted}) if stored.get(key) != wanted.get(key)]
-    texts = {key: f"{key} was {stored.get(key)!r}, now {wanted.get(key)!r}" for key in keys}
+    texts = {key: "; ".join(_changes(key, stored.get(key), wanted.get(key))) for key in keys}
     refused = [texts[key] for key in keys if key not in may_differ]
     if refused:
         raise ConfigurationError(
@@ -402,3 +402,12 @@ def _compare(
             hint="resume with the settings it was started with, or start a new run.",
         )
     return list(texts.values())
+
+
+def _changes(name: str, before: Any, after: Any) -> list[str]:
+    """The settings that differ, each with both of its values; of a different kind of thing, the whole of it."""
+    nested = isinstance(before, Mapping) and isinstance(after, Mapping) and before.get("type") == after.get("type")
+    if not nested:
+        return [f"{name} was {before!r}, now {after!r}"]
+    keys = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+    return [text for key in keys for text in _changes(f"{name}.{key}", before.get(key), after.get(key))]

@@ -132,7 +132,8 @@ BAD: list[tuple[str, Any, dict[str, Any], Fault, str]] = [
     ("pairs", {**PAIR, "prompt": 3}, {}, Fault.PROMPT, "holds int, not text or messages"),
     ("pairs", {**PAIR, "prompt": ""}, {}, Fault.PROMPT, "is empty"),
     ("pairs", [PAIR], {}, Fault.BROKEN, "no object but list"),
-    ("pairs", {"chosen": "four", "rejected": "five"}, {}, Fault.DIFFERENT_PROMPTS, "two transcripts part before"),
+    ("pairs", {"chosen": "four", "rejected": "five"}, {}, Fault.COLUMN, "the column 'prompt' is missing"),
+    ("pairs", {"chosen": "four", "rejected": transcript("a", "b")}, {}, Fault.DIFFERENT_PROMPTS, "part before"),
     (
         "pairs",
         {"chosen": transcript("a", "b", "c", "d"), "rejected": transcript("a", "b", "x", "d")},
@@ -241,3 +242,18 @@ def test_real_pairs() -> None:
         assert not any("\n\nHuman:" in answer for answer in task.answers)
     spoken = preferences.pairs(HARMLESS, conversation=True, limit=50)
     assert all(task.prompt[-1]["role"] == "user" for task in spoken)  # type: ignore[index]
+
+
+def test_what_was_left_out_of_a_source_counts_once_where_it_is_split() -> None:
+    rows = [{**PAIR, "prompt": f"{n}?"} for n in range(6)] + [{**PAIR, "rejected": "4"}]
+    training, held = preferences.pairs(rows=rows).split(2)
+    assert training.description["left_out"] == {"identical answers": 1} and held.description["left_out"] == {}
+    assert len(training) == 4 and len(held) == 2
+
+
+def test_a_file_of_one_array_and_an_empty_one_are_told_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "array.json").write_text("[" + ", ".join(['{"prompt": "a"}'] * 2) + "]")
+    with pytest.raises(TaskError, match=r"rows=json\.load"):
+        preferences.pairs(tmp_path / "array.json")
+    with pytest.raises(TaskError, match=r"empty\.jsonl holds no rows"):
+        preferences.pairs(write(tmp_path, name="empty.jsonl"))
