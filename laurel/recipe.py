@@ -105,6 +105,7 @@ def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: S
     Raises:
         ConfigurationError: for an unknown key, a missing one or a value of the wrong kind, naming the nearest key.
     """
+    _meant_for(data, target)
     registries = {key: registry for key, registry in _registries().items() if key not in leave_out}
     for key in NOT_IN_RECIPES:
         if key in data:
@@ -125,6 +126,14 @@ def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: S
     if splits:
         built["tasks"], built["held_out"] = built["tasks"].split(held_out)
     return {key: value for key, value in built.items() if key not in leave_out}
+
+
+def _meant_for(data: Mapping[str, Any], target: Callable[..., Any]) -> None:
+    """Refuse a recipe of another command by that command's name, not by its first key."""
+    known = inspect.signature(target).parameters
+    for key, command in {"gold_reward": "rlhf", "members": "fit-reward-model", "share": "fit-reward-model"}.items():
+        if key in data and key not in known and "algorithm" not in data:
+            raise ConfigurationError(f"recipe: '{key}' belongs to laurel {command}.", hint=f"laurel {command} RECIPE")
 
 
 def arguments(

@@ -253,5 +253,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert again.status == 0 and again.out.splitlines()[-1] == said.out.splitlines()[-1]
     shown = command("show", "runs/loop")
     assert shown.status == 0 and "best of" in shown.out and "gold reward" in shown.out
+    other = command("explain", "loop.yaml")
+    assert other.status == 1 and "'gold_reward' belongs to laurel rlhf" in other.err
     wrong = command("rlhf", "loop.yaml", "gold_rewrad=x")
     assert wrong.status == 1 and "did you mean 'gold_reward'?" in wrong.err
