@@ -70,6 +70,7 @@ _NAMES = {
     "explain": "laurel.plan",
     "export": "laurel.restoring",
     "fit_reward_model": "laurel.fitting",
+    "inspect_reward": "laurel.inspecting",
     "label": "laurel.preferences",
     "methods": "laurel.plan",
     "policy_of_run": "laurel.restoring",
@@ -120,6 +121,7 @@ __all__ = [
     "gail",
     "grpo",
     "gspo",
+    "inspect_reward",
     "ipo",
     "iq_learn",
     "kto",
@@ -211,6 +213,7 @@ if TYPE_CHECKING:
     from laurel.evaluation import Evaluation, evaluate
     from laurel.fitting import fit_reward_model
     from laurel.human_feedback import rlhf
+    from laurel.inspecting import inspect_reward
     from laurel.judging import eval as eval
     from laurel.learner import CriticSettings, LabelledReward, OptimiserSettings, RecoverySettings
     from laurel.objectives import Budget

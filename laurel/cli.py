@@ -207,6 +207,21 @@ def check(
 
 
 @app.command()
+def inspect_reward(
+    source: Annotated[str, typer.Argument(help="A run that recovered or fitted a reward, or a directory of one.")],
+    prompt: Annotated[str, typer.Argument(help="What was asked.")],
+    answers: Annotated[list[str], typer.Argument(help="One answer or more.")],
+) -> None:
+    """Show what a reward says of answers, the best first; token by token where it has shares (airl, iq_learn).
+
+    [bold]laurel inspect-reward runs/airl "What is 2 + 2?" 4 5[/bold]
+    """
+    from laurel.inspecting import inspect_reward as inspect
+
+    console.print(inspect(source, prompt, answers), highlight=False)
+
+
+@app.command()
 def eval(
     model: Annotated[str, typer.Argument(help="A model directory, a hub name, or the directory of a run.")],
     tasks: Annotated[Path, typer.Option(help="A JSONL or Parquet file.")],

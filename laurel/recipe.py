@@ -240,7 +240,8 @@ def rewards() -> dict[str, Callable[..., Any]]:
     from laurel import policy
     from laurel.rewards import REWARDS
 
-    return {**REWARDS, "process_reward": policy.SavedProcessReward, "reward_model": policy.SavedReward}
+    learned = {"process_reward": policy.SavedProcessReward, "reward_model": policy.SavedReward, "soft_q": policy.soft_q}
+    return {**REWARDS, **learned}
 
 
 def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:

@@ -20,7 +20,7 @@ from laurel.runs import Run
 RUN = Path("runs/sums")
 COMMANDS = (
     "audit", "check", "demo", "eval", "explain", "export", "fit-reward-model", "label", "methods", "rlhf",
-    "show", "train",
+    "inspect-reward", "show", "train",
 )  # fmt: skip
 
 

@@ -97,7 +97,7 @@ class SoftQ:
 class SoftQReward(LearnedReward):
     """reward(task, rollout) = the sum of r_t over what the policy wrote, r of the soft Q-function that `policy` is.
 
-        reward: {name: soft_q, policy: runs/iq/model}                       in a recipe, or
+        reward: {name: soft_q, policy: expert-like}                          in a recipe, or
         laurel.train(..., reward=laurel.policy.SoftQReward("expert-like"))   in Python
 
     Args:
@@ -120,3 +120,13 @@ class SoftQReward(LearnedReward):
             for tree, rewards, leaves in zip(trees, self.soft_q.token_rewards(trees), segments, strict=True)
             for leaf in leaves
         ]
+
+
+def soft_q(policy: str | Path, discount: float = 1.0) -> SoftQReward:
+    """`SoftQReward`, for recipes.
+
+    Args:
+        policy: hub name or directory of a policy that iq_learn fitted (`laurel export` writes one).
+        discount: gamma, as it was fitted with.
+    """
+    return SoftQReward(policy, discount=discount)
