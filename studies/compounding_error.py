@@ -6,7 +6,8 @@ An expert walks along a path of T steps; a step that ends beside the path costs 
 eps wherever it was taught costs eps T (T + 1) / 2 if it was taught on the expert's path alone, since beside it nobody
 showed it the way back, and eps T if it was taught where it goes itself (DAgger). The control has no way back: there it
 does not matter what the learner knows. Costs are exact, by recursion over the two states; the lists of T and eps are
-the only choices.
+the only choices. Then the same by training: a tiny language model walks such a path turn by turn, taught by cloning or
+by `laurel.dagger` (`studies.strayed_policy`), over several seeds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 from laurel.theory import chain_cost, log_log_slope, taught_everywhere, taught_on_path
 from studies.picture import Line, Panel
 from studies.publishing import publish, table
+from studies.strayed_policy import HORIZONS as TURNS
+from studies.strayed_policy import SEEDS, measured_costs, slope_with_interval
 
 HORIZONS = (8, 16, 32, 64, 128, 256)
 ERRORS = (1e-6, 1e-4, 1e-3, 1e-2)
@@ -33,8 +36,59 @@ def measured(error: float, learner: str, recoverable: bool) -> dict[str, Any]:
     return {"costs": costs, "slope": log_log_slope(HORIZONS, costs), "last_slope": last}
 
 
+def chain_panels(found: dict[tuple[float, str, str], dict[str, Any]]) -> list[Panel]:
+    """One panel per chain."""
+    panels = []
+    for chain in CHAINS:
+        lines = []
+        for colour, error in enumerate(ERRORS[1:]):
+            for learner in LEARNERS:
+                costs = found[error, chain, learner]["costs"]
+                label = f"{learner}, eps = {error:g}"
+                dashed = learner == "DAgger"  # or one of two equal lines would hide the other
+                lines.append(Line(label, HORIZONS, costs, colour=colour, dashed=dashed, marked=not dashed))
+        title = f"Chain: the path {'can be reached again' if CHAINS[chain] else 'cannot be reached again'}"
+        panels.append(Panel(title, "steps T", "expected cost", lines, log_x=True, log_y=True, y_range=(5e-4, 300)))
+    return panels
+
+
+def trained(seeds: int) -> tuple[dict[str, Any], list[Panel]]:
+    """The same by training: numbers and one panel per chain."""
+    found = measured_costs(seeds)
+    numbers: dict[str, Any] = {}
+    panels = []
+    rows = []
+    for chain, recoverable in CHAINS.items():
+        lines = []
+        for colour, learner in enumerate(LEARNERS):
+            own, questions = found[learner, recoverable].costs, found[learner, recoverable].questions
+            slope, interval = slope_with_interval(own)
+            numbers[f"{chain}, {learner}"] = {
+                "costs": own.tolist(),
+                "questions": questions,
+                "slope": slope,
+                "interval": interval,
+            }
+            mean = own.mean(axis=0)
+            shown = (f"{cost:.3g}" for cost in mean)
+            power = f"{slope:.2f} ({interval[0]:.2f} to {interval[1]:.2f})"
+            rows.append([chain, learner, *shown, power, f"{min(questions)} to {max(questions)}"])
+            low, high = own.min(axis=0).tolist(), own.max(axis=0).tolist()
+            label = f"{learner}: T^{slope:.2f}"
+            lines.append(Line(label, TURNS, mean.tolist(), low=low, high=high, colour=colour, marked=True))
+        title = f"Language model: {'a way back' if recoverable else 'no way back'}"
+        panels.append(
+            Panel(title, "turns T", "turns beside the path", lines, log_x=True, log_y=True, y_range=(3e-3, 4))
+        )
+    print(f"a tiny language model, mean of {seeds} seeds, and the power of T with its 95 % interval")
+    print(table(["path", "learner", *(f"T = {turns}" for turns in TURNS), "slope", "questions"], rows))
+    return {"turns": TURNS, "seeds": seeds, **numbers}, panels
+
+
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="of the trained part")
+    arguments = parser.parse_args()
     found = {
         (error, chain, learner): measured(error, learner, recoverable)
         for error in ERRORS
@@ -48,22 +102,13 @@ def main() -> None:
         for (error, chain, learner), one in found.items()
     ]
     print(table(header, rows))
-    panels = []
-    for chain in CHAINS:
-        lines = []
-        for colour, error in enumerate(ERRORS[1:]):
-            for learner in LEARNERS:
-                costs = found[error, chain, learner]["costs"]
-                label = f"{learner}, eps = {error:g}"
-                dashed = learner == "DAgger"  # or one of two equal lines would hide the other
-                lines.append(Line(label, HORIZONS, costs, colour=colour, dashed=dashed, marked=not dashed))
-        title = f"The path {'can be reached again' if CHAINS[chain] else 'cannot be reached again'}"
-        panels.append(Panel(title, "steps T", "expected cost", lines, log_x=True, log_y=True, y_range=(5e-4, 300)))
+    by_training, panels = trained(arguments.seeds)
     numbers = {
         "horizons": HORIZONS,
         **{f"eps {error:g}, {chain}, {learner}": one for (error, chain, learner), one in found.items()},
+        "a tiny language model": by_training,
     }
-    publish("compounding_error", "What an error costs", numbers, panels)
+    publish("compounding_error", "What an error costs", numbers, [*chain_panels(found), *panels], columns=2)
 
 
 if __name__ == "__main__":
