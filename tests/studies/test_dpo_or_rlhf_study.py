@@ -12,6 +12,7 @@ from studies.dpo_or_rlhf import (
     WORDS,
     by_tokens,
     classes,
+    fitted,
     gain,
     nearly_certain,
     policies,
@@ -50,6 +51,9 @@ def test_one_class_one_answer() -> None:
     np.fill_diagonal(wins, 0)
     made = policies(reference, wins)
     assert total_variation(made["DPO, answers"], made["RLHF, answers"]) < 1e-6
+    size, says = classes(reference)["features"]
+    direct = tilted(reference, fitted(size, says, wins, BETA), 1.0)
+    assert total_variation(direct, made["RLHF, features"]) < 1e-6
     assert min(gain(policy, reference, rewards) for policy in made.values()) > 0.95
     assert under_coverage(7, 2)["apart"] < 1e-6 and with_labels(30, 2)["apart"] < 1e-6
     assert without_bradley_terry(1.5, 2)["apart"] < 1e-8
