@@ -14,7 +14,7 @@ from laurel import recipe
 from laurel.algorithms import Sampled
 from laurel.credit import ProcessScores
 from laurel.errors import ConfigurationError
-from laurel.rewards import in_process, step_scores, weighted
+from laurel.rewards import StepScorer, in_process, step_scores, weighted
 from laurel.runs import Run
 from laurel.tasks import Task, TaskSet
 from laurel.tree import Source
@@ -137,3 +137,58 @@ def test_a_recipe_that_does_not_fit_its_scorer_is_refused(written: Path, overrid
     with pytest.raises(ConfigurationError, match=message):
         laurel.train(**recipe.load(written, [override]))
     assert not Path("run").exists()
+
+
+CIRCLE = "abcd"
+
+
+def wanted(task: Task) -> list[str]:
+    """The two letters that follow in the circle, each with its full stop."""
+    place = CIRCLE.index(task.id)
+    return [CIRCLE[(place + step) % 4] + "." for step in (1, 2)]
+
+
+@in_process
+def all_right(task: Task, text: str) -> float:
+    return float(text == "".join(wanted(task)))
+
+
+@in_process
+def right_so_far(task: Task, steps: Sequence[str]) -> list[float]:
+    return [float(list(steps[:number]) == wanted(task)[:number]) for number in range(1, len(steps) + 1)]
+
+
+@in_process
+def paid_by_the_step(task: Task, steps: Sequence[str]) -> list[float]:
+    return [0.3 * (number < 2 and step == wanted(task)[number]) for number, step in enumerate(steps)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "scorer", "learns"),
+    [
+        (laurel.step_ppo(separator=".", entropy=0.02, epochs=2), right_so_far, True),
+        (laurel.step_ppo(separator=".", entropy=0.02, epochs=2, reading="rewards"), paid_by_the_step, True),
+        (laurel.rloo(entropy=0.02), right_so_far, False),
+    ],
+    ids=["values", "rewards", "control"],
+)
+def test_steps_lead_where_whole_answers_are_next_to_never_right(
+    algorithm: laurel.Algorithm, scorer: StepScorer, learns: bool, tmp_path: Path
+) -> None:
+    """Five tokens, each one of six at first: one answer in some thousands is right."""
+    run = laurel.train(
+        policy=laurel.policy.tiny(alphabet="abcd.", hidden_size=32, layers=1, heads=2, context_length=8),
+        tasks=TaskSet("circle", tuple(Task(letter, letter) for letter in CIRCLE)),
+        algorithm=algorithm,
+        reward=weighted({"right": (all_right, 1.0), "steps": (step_scores(scorer), 0.0)}),
+        steps=70,
+        prompts_per_step=8,
+        samples_per_prompt=16,
+        limits=laurel.Limits(max_new_tokens=5),
+        optimiser=laurel.OptimiserSettings(learning_rate=5e-3, betas=(0.9, 0.99)),
+        run=tmp_path / "run",
+    )
+    rewards = [metric.mean for _, metric in run.metric("reward")]
+    assert np.mean(rewards[:3]) < 0.02
+    assert (np.mean(rewards[-5:]) > 0.3) == learns
