@@ -240,8 +240,12 @@ def rewards() -> dict[str, Callable[..., Any]]:
     from laurel import policy
     from laurel.rewards import REWARDS
 
-    learned = {"process_reward": policy.SavedProcessReward, "reward_model": policy.SavedReward, "soft_q": policy.soft_q}
-    return {**REWARDS, **learned}
+    return {
+        **REWARDS,
+        "process_reward": policy.SavedProcessReward,
+        "reward_model": policy.SavedReward,
+        "soft_q": policy.soft_q,
+    }
 
 
 def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:

@@ -16,7 +16,7 @@ from laurel.objectives import Budget
 from laurel.objectives.penalties import ANSWER_TOKENS
 from laurel.rewards import Grader, GradingSettings, Reward
 from laurel.rewards import verifiers as bare
-from laurel.rewards.steps import StepScores
+from laurel.rewards.steps import StepScores, gives_step_scores
 from laurel.rewards.weighted import Weighted
 from laurel.tasks import Task, TaskSet
 from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
@@ -46,9 +46,11 @@ def check_score_parts(algorithm: Algorithm, reward: Reward | None, grading: Grad
     for part in budgets:
         if _has(reward, part) is False:
             raise _no_part(part, known or ())
-    if process is None or known is None or (process == "" and isinstance(reward, StepScores)):
+    if process is None or known is None or (process == "" and gives_step_scores(reward)):
         return
-    if process == "" or process.partition("/")[0] not in known:
+    own = reward.parts[process][0] if isinstance(reward, Weighted) and process in reward.parts else None
+    no_steps = own is not None and not gives_step_scores(own) and _parts_of(own) == ()
+    if process == "" or process.partition("/")[0] not in known or no_steps:
         raise ConfigurationError(
             f"algorithm: credit reads the scores of steps from {_place(process)}, and the reward "
             f"({', '.join(known) or 'without parts'}) does not have them there.",
@@ -136,7 +138,7 @@ def _parts_of(reward: Reward | None) -> Collection[str] | None:
     """The names of a reward's parts; None: it is somebody's own function, which does not say."""
     if isinstance(reward, Weighted):
         return list(reward.parts)
-    if reward is None or isinstance(reward, (*_BARE, StepScores)):
+    if reward is None or isinstance(reward, _BARE) or gives_step_scores(reward):
         return ()
     said = getattr(reward, "parts", None)
     return said if isinstance(said, tuple) else None

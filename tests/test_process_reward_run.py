@@ -175,5 +175,12 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     by_model = command("train", "online.yaml", "algorithm=rloo", "run=runs/best",
                        "reward={name: process_reward, model: runs/steps, aggregation: product}")  # fmt: skip
     assert by_model.status == 0, by_model.err
+    whole = "reward={name: process_reward, model: runs/steps}"
+    bare = "reward={name: weighted, parts: {steps: [exact_match, 1.0]}}"
+    for reward in (whole, bare):
+        refused = command("train", "online.yaml", reward, "run=runs/refused")
+        assert refused.status == 1 and "does not have them there" in refused.err and not Path("runs/refused").exists()
+    alone = command("explain", "online.yaml", whole, "algorithm.part=''")
+    assert alone.status == 0, alone.err
     unknown = command("explain", "online.yaml", "reward={name: process_reward, model: runs/steps, aggregation: most}")
     assert unknown.status == 1 and "min" in unknown.err

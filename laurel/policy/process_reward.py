@@ -7,7 +7,7 @@ value of 0 unless the steps are put together (`laurel.rewards.aggregate`), which
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from laurel.tree import STEP_PART, FloatArray, IntArray, Rollout, Score, Source,
 
 class _OfSteps(RolloutReader):
     """A reader of every step: every policy segment of a rollout."""
+
+    scores_steps: ClassVar[Literal[True]] = True
 
     def ends(self, tree: Tree, leaf: int) -> Sequence[int]:
         return steps_of(Rollout(tree, leaf))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from laurel.errors import ConfigurationError
 from laurel.policy.policy import Policy
@@ -30,6 +30,8 @@ class SavedProcessReward(SavedReward):
     Raises:
         ConfigurationError, PolicyError: as `SavedReward`; for several models.
     """
+
+    scores_steps: ClassVar[Literal[True]] = True
 
     def __init__(
         self, model: str | Path, *, aggregation: Aggregation | None = None, fingerprint: str | None = None

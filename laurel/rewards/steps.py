@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from laurel.errors import ConfigurationError
 from laurel.rewards.reward import as_result, name_of, runs_in_process
@@ -96,6 +96,8 @@ class StepScores:
 
     scorer: StepScorer
 
+    scores_steps: ClassVar[Literal[True]] = True
+
     @property
     def runs_in_process(self) -> bool:
         """Whether the scorer was marked so."""
@@ -115,6 +117,11 @@ class StepScores:
                 return Failed(f"step {number}: {value.reason}")
             parts[f"{STEP_PART}{number}"] = value.value
         return Score(0.0, parts)
+
+
+def gives_step_scores(reward: object) -> bool:
+    """Whether the parts of a reward's scores are those of steps, and nothing else."""
+    return bool(getattr(reward, "scores_steps", False))
 
 
 def step_scores(scorer: StepScorer) -> StepScores:

@@ -57,6 +57,14 @@ def test_places_are_before_the_next_step_once_each() -> None:
     assert step_places(lost) == []
 
 
+def test_a_continuation_of_several_turns_counts_where_it_began() -> None:
+    heard = Segment(Source.ENVIRONMENT, [7], 1, rollout_id="t.0")
+    segments = [Segment(Source.PROMPT, [1], -1), policy(0, "t.0"), heard, policy(2, "t.0", ended(0.0))]
+    again = Segment(Source.ENVIRONMENT, [7], 4, rollout_id="t.0@3.0")
+    segments += [policy(2, "t.0@3.0"), again, policy(5, "t.0@3.0", ended(0.75))]
+    assert labelled_steps(monte_carlo_labels(Tree.build("t", "t", segments))) == [(1, 0.75), (3, 0.0)]
+
+
 def test_a_step_that_several_pass_has_the_mean_of_what_they_say() -> None:
     scores = [Score(1.0, {"step 1": 0.2, "step 2": 0.9}), Score(0.0, {"step 1": 0.6})]
     segments = [Segment(Source.PROMPT, [1], -1), policy(0, "t.0")]
