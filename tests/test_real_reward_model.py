@@ -85,8 +85,8 @@ def test_real_pairs(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str
     with capsys.disabled():
         print(
             f"\nseed {seed}: {len(training)} pairs fitted, in the last steps right about {fitted:.3f}; "
-            f"{len(held_out)} held out: accuracy {mean:.3f} [{low:.3f}, {high:.3f}], shorter answer {shorter_is_right(held_out):.3f}, "
-            f"expected calibration error {error:.3f}"
+            f"{len(held_out)} held out: accuracy {mean:.3f} [{low:.3f}, {high:.3f}], "
+            f"shorter answer {shorter_is_right(held_out):.3f}, expected calibration error {error:.3f}"
         )
     assert mean == pytest.approx(found["accuracy"].mean)
     assert high > 0.5 and low < 0.65
