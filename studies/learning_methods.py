@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from laurel import CriticSettings, OptimiserSettings
-from laurel.algorithms import METHODS, Algorithm, Compared, Demonstrated, Sampled
+from laurel.algorithms import METHODS, Algorithm, Asked, Compared, Demonstrated, Sampled
 
 BETAS = (0.9, 0.99)
 """Short runs: the second moment has to forget the first steps."""
@@ -108,6 +108,7 @@ def left_out() -> dict[str, str]:
     reasons: dict[type, str] = {
         Demonstrated: "learns from demonstrated answers; nobody wrote any for these tasks",
         Compared: "learns from judged answers that someone else wrote; it samples nothing, so it is not online",
+        Asked: "asks an expert, and learns from no reward",
     }
     found = {}
     for name, source in ((name, method().source) for name, method in METHODS.items()):

@@ -187,6 +187,9 @@ def test_another_policy_is_an_expert_with_tokens_of_its_own(tmp_path: Path) -> N
     answers = [(tree.segments[s.parent].text, s.text) for tree in run.trees(1) for s in tree.segments if is_answer(s)]
     right = [said == guide(TASKS[0], (heard,)) for heard, said in answers]
     assert np.mean(right) > 0.9
+    recipe = Path(__file__).parents[1] / "recipes" / "dagger.yaml"
+    written = load_recipe(recipe, [f"expert={{name: policy, policy: {tmp_path / 'model'}, greedy: false}}"])["expert"]
+    assert (str(written.policy), written.greedy) == (str(tmp_path / "model"), False)
     with pytest.raises(PolicyError, match=r"The expert .* has another tokenizer"):
         ask(tmp_path / "other", expert=tiny(alphabet="abcde?!x"))
     assert not (tmp_path / "other").exists()

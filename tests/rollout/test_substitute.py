@@ -34,10 +34,17 @@ class Chosen:
 
 
 def play(
-    policy: Policy, choose: Choice | None, *, prompt: str = "a" * 40, rows: int = 64, **options: object
+    policy: Policy,
+    choose: Choice | None,
+    *,
+    prompt: str = "a" * 40,
+    rows: int = 64,
+    static: bool = False,
+    **options: object,
 ) -> tuple[list[Tree], list[Due]]:
     limits = {"max_new_tokens": 12, "max_turns": 5, "stop_strings": ("c", "g", "1", "e"), **options}
-    sampler = LocalSampler(policy, Sampling(top_p=0.9), Limits(**limits), max_live_rows=rows, seed=0)  # type: ignore[arg-type]
+    bounds = Limits(**limits)  # type: ignore[arg-type]
+    sampler = LocalSampler(policy, Sampling(top_p=0.9), bounds, max_live_rows=rows, seed=0, static=static)
     asked = [Job(f"t{i}-", Task(f"task{i}", "a"), 6, Echo(prompt)) for i in range(2)]
     substitute = None if choose is None else Chosen(choose)
     trees = sampler.collect(asked, policy_version=7, substitute=substitute)
@@ -70,8 +77,8 @@ def test_who_plays_what_the_policy_would_have_drawn_changes_nothing_behind_it(
     def _ended(own: Segment) -> bool:  # a turn that the policy was cut off in ends the rollout, a given one does not
         return own.outcome is None or own.outcome.stop_reason == "environment"
 
-    for rows in (64, 3):
-        played, _ = play(policy, choose, prompt=prompt, rows=rows)
+    for rows, static in ((64, False), (3, False), (5, True)):
+        played, _ = play(policy, choose, prompt=prompt, rows=rows, static=static)
         for one, other in zip(drawn, played, strict=True):
             assert [s.tokens.tolist() for s in one.segments] == [s.tokens.tolist() for s in other.segments]
             assert [(s.text, s.reward, s.outcome, s.parent) for s in one.segments] == [
