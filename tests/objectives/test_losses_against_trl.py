@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from laurel.objectives import (
+    bradley_terry_loss,
     dpo_loss,
     ipo_loss,
     kto_loss,
@@ -179,3 +180,16 @@ def test_odds_ratio(seed: int) -> None:
     # TRL adds the likelihood of the whole chosen row elsewhere; this is the odds ratio alone, and in float32.
     same((odds_ratio_loss(chosen, rejected, weight=0.4) + chosen).mean(), -theirs.mean().double(), policy)
     assert math.isfinite(theirs.sum().item())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_reward_model(seed: int) -> None:
+    torch.manual_seed(seed)
+    rewards = torch.randn(2 * PAIRS, dtype=torch.float64, requires_grad=True)
+    trainer = SimpleNamespace(
+        model=SimpleNamespace(training=True), accelerator=Alone(), args=SimpleNamespace(center_rewards_coefficient=None),
+        _metrics=defaultdict(lambda: defaultdict(list)), _total_train_tokens=0, _tp_size=1,
+    )  # fmt: skip
+    inputs = {"attention_mask": torch.ones(2 * PAIRS, TOKENS)}
+    theirs = trl.RewardTrainer.compute_loss(trainer, lambda **_: SimpleNamespace(logits=rewards[:, None]), inputs)
+    same(bradley_terry_loss(rewards[:PAIRS], rewards[PAIRS:]).mean(), theirs, rewards)
