@@ -59,3 +59,11 @@ def test_where_there_is_no_reward_it_says_so(tmp_path: Path) -> None:
         answer_rewards(tmp_path / "run", "0", ["b"])
     with pytest.raises(ConfigurationError, match="no answer to be judged"):
         answer_rewards(tiny(), "0", [])
+
+
+def test_the_recipe_recovers_a_reward_that_can_be_looked_at(tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[1] / "recipes" / "recover_reward.yaml"
+    started = CliRunner().invoke(app, ["train", str(recipe), "steps=1", f"run={tmp_path / 'run'}"])
+    assert started.exit_code == 0, started.output
+    found = CliRunner().invoke(app, ["inspect-reward", str(tmp_path / "run"), "1", "c", "b", "a"])
+    assert found.exit_code == 0 and len(found.output.splitlines()) == 9
