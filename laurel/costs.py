@@ -46,7 +46,8 @@ def memory_rows(
     size = torch.finfo(policy.dtype).bits // 8
     per_token = layers * (HIDDEN_SIZED_ACTIVATIONS * width + INNER_SIZED_ACTIVATIONS * inner) * size
     microbatch = _microbatch(policy, batch, settings["tokens_per_microbatch"])
-    live = 0 if settings["reward"] is None and settings["environment"] is None else settings["max_live_rows"]
+    graded = settings["reward"] is not None or settings["environment"] is not None
+    live = settings["max_live_rows"] if graded or isinstance(algorithm.source, Asked | Sampled) else 0
     cached = (
         batch.prompts * batch.prompt_tokens + min(max(batch.rollouts, batch.continuations), live) * batch.answer_tokens
     )

@@ -110,6 +110,7 @@ run: {tmp_path / "run"}
     assert "A = R(o_i) - mean_(j != i) R(o_j), R = log(1 + exp r)" in account and "updates=3" in account
     assert "the pay is the log-odds" not in account  # it is the paper's
     assert "recovered reward with gradients" not in account
+    assert "cache of keys and values" in account  # it samples, though nobody gave a reward
     assert "recovered reward with gradients" in " ".join(str(laurel.explain(recipe, ["recovery.kind=own"])).split())
     assert laurel.check(recipe).passed
     assert load_recovered(laurel.train(**load_recipe(recipe)).directory / "model")[1]["form"]["pay"] == "logistic"
