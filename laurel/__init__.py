@@ -24,10 +24,10 @@ __version__ = "0.1.0"
 # step on the CPU frees and allocates hundreds of megabytes, and clearing them page by page costs time.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-# oneDNN and what torch puts in front of it keep the code of the last 1024 kinds of matrix product, half a megabyte for
-# each new number of rows: a gigabyte in the end where lengths vary. Those of one pass are enough.
-for _variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(_variable, "16")
+# oneDNN, and what torch puts in front of it for linear maps, keep the code of the last 1024 kinds of matrix product,
+# half a megabyte for each new number of rows: a gigabyte in the end where lengths vary. Those of one pass are enough.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
 
 _MODULES = (
     "algorithms",

@@ -34,9 +34,9 @@ def products_of(rows: range) -> None:
         products.linear(torch.ones(count, 128), weight)
         prepared.linear(torch.ones(count, 128))
 
-products_of(range(64, 80))
+products_of(range(64, 100))
 start = used()
-products_of(range(80, 180))
+products_of(range(100, 200))
 print(used() - start)
 """
 

@@ -186,8 +186,9 @@ def test_odds_ratio(seed: int) -> None:
 def test_a_reward_model(seed: int) -> None:
     torch.manual_seed(seed)
     rewards = torch.randn(2 * PAIRS, dtype=torch.float64, requires_grad=True)
+    settings = SimpleNamespace(center_rewards_coefficient=None)
     trainer = SimpleNamespace(
-        model=SimpleNamespace(training=True), accelerator=Alone(), args=SimpleNamespace(center_rewards_coefficient=None),
+        model=SimpleNamespace(training=True), accelerator=Alone(), args=settings,
         _metrics=defaultdict(lambda: defaultdict(list)), _total_train_tokens=0, _tp_size=1,
     )  # fmt: skip
     inputs = {"attention_mask": torch.ones(2 * PAIRS, TOKENS)}
