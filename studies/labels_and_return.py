@@ -191,7 +191,7 @@ def trained(pool: ProcessPoolExecutor, seeds: int) -> tuple[dict[str, Any], Pane
     reported(
         f"\nlaurel.train, {seeds} seeds; for the true reward: labels that would have been asked by then", found, most
     )
-    return found, Panel("Trained", "labels (two for each step)", "true reward of the samples", lines)
+    return found, Panel("Trained", "labels (one for each step)", "true reward of the samples", lines)
 
 
 def main() -> None:

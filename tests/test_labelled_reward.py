@@ -26,7 +26,9 @@ from laurel.runs import Run
 from laurel.tasks import Task
 from laurel.tree import Rollout
 
-QUICK = EnsembleSettings(members=2, steps=2, pairs=4, optimiser=laurel.OptimiserSettings(learning_rate=1e-2))
+QUICK = EnsembleSettings(
+    members=2, steps=2, pairs=4, start="uniform", optimiser=laurel.OptimiserSettings(learning_rate=1e-2)
+)
 
 
 @in_process
@@ -36,7 +38,14 @@ def size(task: Task, text: str) -> float:
 
 
 def learns(teacher: Callable[[Query], float | None] | None = None, **settings: Any) -> dict[str, Any]:
-    given = {"labels": 10, "labels_per_round": 4, "ask_every": 2, "ensemble": QUICK, **settings}
+    given = {
+        "labels": 10,
+        "labels_per_round": 4,
+        "ask_every": 2,
+        "selection": "disagreement",
+        "ensemble": QUICK,
+        **settings,
+    }
     return {"reward": LabelledReward(teacher or noisy(), **given), "watched_reward": size}
 
 

@@ -102,7 +102,7 @@ class LabelledReward:
         labels: int,
         labels_per_round: int = 16,
         ask_every: int = 1,
-        selection: Selection = "disagreement",
+        selection: Selection = "uniform",
         candidates_per_label: int = 10,
         ensemble: EnsembleSettings | None = None,
         objective: RewardObjective | None = None,

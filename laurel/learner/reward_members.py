@@ -40,17 +40,17 @@ class EnsembleSettings:
         pseudo_threshold: also learn from pairs that nobody labelled, where a member is surer than this
             (`laurel.preferences.queries.pseudo_labels`); None: from labels alone.
         pseudo_pairs: at most so many of them beside the labels of a step; each counts as much as a label.
-        optimiser: of each member.
+        optimiser: of each member. The default rate suits pretrained trunks; small ones from scratch want 1e-3 and more.
     """
 
     members: int = 3
-    start: Start = "uniform"
+    start: Start = "random"
     learns_trunk: bool = True
     steps: int = 40
     pairs: int = 32
     pseudo_threshold: float | None = None
     pseudo_pairs: int = 32
-    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    optimiser: OptimiserSettings = field(default_factory=lambda: OptimiserSettings(learning_rate=1e-5))
 
     def __post_init__(self) -> None:
         for name in ("members", "steps", "pairs", "pseudo_pairs"):
