@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from laurel.algorithms import Algorithm, Compared, Demonstrated, Sampled
+from laurel.algorithms import Algorithm, Asked, Compared, Demonstrated, Sampled
 from laurel.policy import Policy
 from laurel.preflight import prompt_lengths
 from laurel.rollout import Limits
@@ -24,6 +24,8 @@ class Batch:
         distinct_tokens: what is learned from, each shared prompt once.
         continuations: rollouts that are only sampled and graded, to see what the middle of others is worth.
         row_tokens: what computing every rollout as a row of its own would come to.
+        learned_prompts: how many prompts are learned from, where those are not the ones that were drawn for.
+        beside_tokens: of an expert's answers beside the turns of each rollout.
     """
 
     prompts: int
@@ -32,6 +34,8 @@ class Batch:
     answer_tokens: int
     optimiser_steps: int
     continuations: int = 0
+    learned_prompts: int | None = None
+    beside_tokens: int = 0
 
     @property
     def rollouts(self) -> int:
@@ -41,12 +45,18 @@ class Batch:
     @property
     def distinct_tokens(self) -> int:
         """Most tokens that one pass computes: each prompt once, and every answer at its full length."""
-        return self.prompts * (self.prompt_tokens + self.samples * self.answer_tokens)
+        return (self.learned_prompts or self.prompts) * self.prompt_distinct_tokens
+
+    @property
+    def prompt_distinct_tokens(self) -> int:
+        """Of one prompt with everything below it."""
+        return self.prompt_tokens + self.samples * (self.answer_tokens + self.beside_tokens)
 
     @property
     def row_tokens(self) -> int:
         """The same with one row per rollout, where a prompt is computed once for each of its samples."""
-        return self.rollouts * (self.prompt_tokens + self.answer_tokens)
+        rollouts = (self.learned_prompts or self.prompts) * self.samples
+        return rollouts * (self.prompt_tokens + self.answer_tokens + self.beside_tokens)
 
 
 def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
@@ -67,6 +77,7 @@ def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
     branching = algorithm.source.branching if isinstance(algorithm.source, Sampled) else None
     # A place has a token before it and one behind it.
     places = 0 if branching is None else min(branching.places_per_sample, answer_tokens - 1)
+    asked = algorithm.source if isinstance(algorithm.source, Asked) else None
     return Batch(
         prompts=settings["prompts_per_step"],
         samples=samples,
@@ -74,6 +85,8 @@ def derive(policy: Policy, settings: Mapping[str, Any]) -> Batch:
         answer_tokens=answer_tokens,
         optimiser_steps=algorithm.step.epochs * algorithm.step.minibatches,
         continuations=settings["prompts_per_step"] * samples * (places * branching.continuations if branching else 0),
+        learned_prompts=None if asked is None else asked.prompts_per_update,
+        beside_tokens=0 if asked is None else answer_tokens,
     )
 
 

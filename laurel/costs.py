@@ -95,7 +95,7 @@ def _microbatch(policy: Policy, batch: Batch, wanted: int | None) -> int:
     """Most tokens in one forward pass of the learner: several trees, or one that is not worth cutting."""
     together = wanted or TOKENS_PER_MICROBATCH.get(policy.device.type, TOKENS_PER_MICROBATCH["cuda"])
     uncut = wanted or UNCUT_TOKENS * together
-    return min(batch.distinct_tokens, max(together, min(batch.distinct_tokens // batch.prompts, uncut)))
+    return min(batch.distinct_tokens, max(together, min(batch.prompt_distinct_tokens, uncut)))
 
 
 def passes(algorithm: Algorithm) -> int:

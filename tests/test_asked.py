@@ -225,6 +225,8 @@ run: {tmp_path / "run"}
     account = " ".join(str(laurel.explain(recipe)).split())
     assert "at most 12 questions in 2 rounds; drawn in the first of every 2 steps" in account
     assert "available an expert to ask" in account and "Program(" in account
+    # 32 prompts of 1 token, 5 turns of 3 and as much in answers beside them.
+    assert "at most 992 distinct ones" in account
     run = laurel.train(**load_recipe(recipe))
     assert counts(run, "queries")[:2] == [10.0, 0.0] and sum(counts(run, "unanswered")) == 0
     from_function = laurel.train(**{**load_recipe(recipe, ["expert=test_asked:guide"]), "run": tmp_path / "function"})

@@ -51,6 +51,8 @@ class DistinctTokenMean:
     """
 
     def __call__(self, trees: Sequence[Tree], masks: Sequence[BoolArray]) -> list[FloatArray]:
+        for tree, mask in zip(trees, masks, strict=True):
+            _check_mask(tree, mask)
         return _normalised([mask.astype(np.float64) for mask in masks])
 
 
@@ -131,12 +133,8 @@ def live_rollouts(tree: Tree, mask: BoolArray) -> BoolArray:
 
 def _spread(tree: Tree, mask: BoolArray, weight: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """Sum over the rollouts through each masked token of m_i * weight(|o_i|), [T]."""
+    _check_mask(tree, mask)
     flat = tree.flat
-    if mask.shape != (len(flat),) or bool(np.any(mask & ~flat.policy)):
-        raise ConfigurationError(
-            f"Tree {tree.id}: the mask must have one entry per token and lie on policy tokens only.",
-            hint="take the mask from the credit of this very tree.",
-        )
     live = live_rollouts(tree, mask)
     counts = np.add.reduceat(mask, flat.starts).astype(np.float64)
     for index, segment in enumerate(tree.segments[1:], start=1):
@@ -147,6 +145,14 @@ def _spread(tree: Tree, mask: BoolArray, weight: Callable[[FloatArray], FloatArr
     for index in range(len(tree.segments) - 1, 0, -1):
         below[tree.segments[index].parent] += below[index]
     return np.where(mask, below[flat.segment], 0.0)
+
+
+def _check_mask(tree: Tree, mask: BoolArray) -> None:
+    if mask.shape != (len(tree.flat),) or bool(np.any(mask & ~tree.flat.policy)):
+        raise ConfigurationError(
+            f"Tree {tree.id}: the mask must have one entry per token and lie on policy tokens only.",
+            hint="take the mask from the credit of this very tree.",
+        )
 
 
 def _normalised(weights: list[FloatArray]) -> list[FloatArray]:

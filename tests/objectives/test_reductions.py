@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from laurel.credit import WholeReturn
 from laurel.errors import ConfigurationError
-from laurel.objectives import ConstantLength, PromptMean, SequenceMean, TokenMean
+from laurel.objectives import ConstantLength, DistinctTokenMean, PromptMean, SequenceMean, TokenMean
 from laurel.theory import random_tree
 from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
 
@@ -167,12 +167,12 @@ def test_plain_groups_agree_with_rows(lengths):
     assert constant @ loss == pytest.approx(np.mean([row.sum() / 7 for row in rows]))
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS, ids=str)
+@pytest.mark.parametrize("reduction", [*REDUCTIONS, DistinctTokenMean()], ids=str)
 def test_nothing_to_learn_has_no_weight(reduction):
     assert weights(reduction, group("a", -1, -3)) == [[0.0, 0.0]]
 
 
-@pytest.mark.parametrize("reduction", REDUCTIONS, ids=str)
+@pytest.mark.parametrize("reduction", [*REDUCTIONS, DistinctTokenMean()], ids=str)
 def test_a_mask_on_prompt_tokens_is_refused(reduction):
     tree = group("a", 2)
     with pytest.raises(ConfigurationError, match="mask"):
@@ -184,3 +184,23 @@ def test_a_mask_on_prompt_tokens_is_refused(reduction):
 def test_constant_length_must_be_positive():
     with pytest.raises(ConfigurationError, match="length"):
         ConstantLength(0)
+
+
+def test_distinct_tokens_count_once_wherever_a_tree_forks():
+    """A sample of 2 tokens that forks into 1 and 3, beside one of 2: 8 tokens, and each is an eighth."""
+    forked = Tree.build(
+        "f",
+        "task",
+        [
+            Segment(Source.PROMPT, [1], -1),
+            Segment(Source.POLICY, [2, 3], 0),
+            Segment(Source.POLICY, [4], 1),
+            Segment(Source.POLICY, [5, 6, 7], 1),
+            Segment(Source.POLICY, [8, 9], 0),
+        ],
+    )
+    mask = forked.flat.policy
+    (own,) = DistinctTokenMean()([forked], [mask])
+    assert own[mask].tolist() == [0.125] * 8 and own[~mask].tolist() == [0.0]
+    first, second = DistinctTokenMean()([forked, group("a", 8)], [mask, group("a", 8).flat.policy])
+    assert first.sum() == second.sum() == 0.5
