@@ -13,6 +13,7 @@ directory and sample from it freely.
 `endless`  lower-case letters, without end.
 `ragged`   three digits, then upper-case letters, which end with probability 1/10 at each token, or lower-case
            ones, which end with 1/64: at least 5 tokens, mean near 40, about one in a hundred reaches 256.
+`judge`    a reward model on the layers of `endless`: a classifier of one label with a random head.
 """
 
 import argparse
@@ -23,7 +24,12 @@ from pathlib import Path
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3ForSequenceClassification,
+)
 
 PAD, END = "<pad>", "<eos>"
 UPPER, LOWER = string.ascii_uppercase, string.ascii_lowercase
@@ -110,10 +116,21 @@ def model(table: Tensor, seed: int = 0) -> Qwen3ForCausalLM:
     return crafted.eval()
 
 
+def judge(trunk: Qwen3ForCausalLM, seed: int = 0) -> Qwen3ForSequenceClassification:
+    """A reward model on the decoder of `trunk`."""
+    torch.manual_seed(seed)
+    config = shape()
+    config.num_labels = 1
+    made = Qwen3ForSequenceClassification(config)
+    made.model.load_state_dict(trunk.model.state_dict())
+    return made.eval()
+
+
 def write(directory: Path) -> None:
-    """Write every model under `directory`, with its tokenizer, where AutoModelForCausalLM loads it."""
-    for name, table in languages().items():
-        model(table).save_pretrained(directory / name)
+    """Write every model under `directory`, with its tokenizer, where transformers' automatic classes load it."""
+    made = {name: model(table) for name, table in languages().items()}
+    for name, written in {**made, "judge": judge(made["endless"])}.items():
+        written.save_pretrained(directory / name)
         tokenizer().save_pretrained(directory / name)
 
 

@@ -28,6 +28,8 @@ class Report:
     cpu_seconds: list[float] = field(default_factory=list)  # of this process, all threads, per whole step
     answer_tokens: list[list[int]] = field(default_factory=list)  # length of each answer, its end token included
     mean_reward: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)  # of every step, warm-up included, so that both can be compared
+    gradient_norms: list[float] = field(default_factory=list)  # likewise, before clipping
     resident_before_bytes: int = 0  # model loaded, before the first step
     resident_peak_bytes: int = 0  # highest from there to the end, warm-up included
 

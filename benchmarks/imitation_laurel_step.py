@@ -1,0 +1,125 @@
+"""Time whole steps of Laurel on one workload of `imitation_workloads.py`.
+
+Cloning and DPO are steps of `laurel.train`, which also write every tree with every token to the run's database; a
+reward model's are those of `RewardLearner`, from texts to the optimiser's step. DPO meets every pair in the first step
+and keeps what the reference said of it; the timed steps come after.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from imitation_workloads import IMITATION
+from protocol import Meter, Report, arguments, set_threads
+
+PARSER = arguments(__doc__.splitlines()[0])
+PARSER.add_argument("--tokens-per-microbatch", type=int, help="the best known when left out")
+OPTIONS = PARSER.parse_args()
+set_threads(OPTIONS.threads)
+
+import torch  # noqa: E402
+
+import laurel  # noqa: E402
+from laurel.allocation import keep_freed_memory  # noqa: E402
+from laurel.judged import comparison, judged  # noqa: E402
+from laurel.learner import RewardLearner  # noqa: E402
+from laurel.metrics import Metric  # noqa: E402
+from laurel.objectives import BradleyTerry  # noqa: E402
+from laurel.policy import load_reward_model  # noqa: E402
+from laurel.progress import Silent  # noqa: E402
+
+# As the other side's packed rows: short ones take the least memory. None: the library's choice.
+TOKENS = OPTIONS.tokens_per_microbatch or {"clone": 256}.get(OPTIONS.workload)
+OPTIMISER = laurel.OptimiserSettings(learning_rate=OPTIONS.learning_rate, weight_decay=0.0, maximum_gradient_norm=1.0)
+
+
+class Record(Silent):
+    """A lap at the end of every step; the first one counts from the start of the loop."""
+
+    def __init__(self) -> None:
+        self.laps: list[tuple[float, float]] = []
+        self.losses: list[float] = []
+        self.gradient_norms: list[float] = []
+
+    def of(self, title: str, steps: int) -> "Record":
+        """Called once the model and the tasks are loaded."""
+        self.meter = Meter()
+        return self
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def step(self, step: int, metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> None:
+        """Called when the optimiser has stepped and the step is recorded."""
+        prefix = "" if "loss" in metrics else "reward_model/"
+        self.laps.append(self.meter.lap())
+        self.peak_bytes = self.meter.peak_bytes()
+        self.losses.append(metrics[f"{prefix}loss"].mean)
+        self.gradient_norms.append(metrics[f"{prefix}gradient_norm"].mean)
+
+
+def trained(record: Record, steps: int) -> None:
+    """Steps of `laurel.train`."""
+    workload = IMITATION[OPTIONS.workload]
+    if workload.method == "dpo":
+        algorithm, tasks = laurel.dpo(beta=0.1), laurel.preferences.pairs(rows=workload.pairs(OPTIONS.seed))
+    else:
+        rows = workload.demonstrations(OPTIONS.seed)
+        algorithm = laurel.clone()
+        tasks = laurel.tasks.from_iterable(rows, prompt="prompt", reference="completion")
+    with tempfile.TemporaryDirectory() as folder:
+        laurel.train(
+            policy=str(OPTIONS.model),
+            tasks=tasks,
+            algorithm=algorithm,
+            steps=steps,
+            prompts_per_step=workload.rows,
+            optimiser=OPTIMISER,
+            checkpoint_every=steps,
+            tokens_per_microbatch=TOKENS,
+            seed=OPTIONS.seed,
+            run=Path(folder) / "run",
+            progress=record,
+        )
+
+
+def fitted(record: Record, steps: int) -> None:
+    """Steps of a reward model."""
+    workload = IMITATION[OPTIONS.workload]
+    keep_freed_memory()
+    model = load_reward_model(OPTIONS.model, device="cpu")
+    tasks = laurel.preferences.pairs(rows=workload.pairs(OPTIONS.seed))
+    learner = RewardLearner(model, BradleyTerry(), OPTIMISER, total_steps=steps, tokens_per_microbatch=TOKENS)
+    cursor = tasks.cursor(OPTIONS.seed)
+    record.of("reward model", steps)
+    for step in range(1, steps + 1):
+        chosen = cursor.next(workload.rows)
+        trees = [comparison(model.trunk, judged(task), f"{step}.{index}") for index, task in enumerate(chosen)]
+        record.step(step, learner.update(trees), {})
+
+
+def main() -> None:
+    """Learn for `warmup + steps` steps and print the report of the last `steps`."""
+    torch.set_num_threads(OPTIONS.threads)
+    record, steps = Record(), OPTIONS.warmup + OPTIONS.steps
+    (fitted if OPTIONS.workload == "reward-model" else trained)(record, steps)
+    kept = slice(OPTIONS.warmup, None)
+    Report(
+        system="laurel",
+        workload=OPTIONS.workload,
+        versions={"laurel": laurel.__version__, **{name: version(name) for name in ("transformers", "torch")}},
+        settings={"tokens_per_microbatch": TOKENS},
+        step_seconds=[wall for wall, _ in record.laps][kept],
+        cpu_seconds=[processor for _, processor in record.laps][kept],
+        losses=record.losses,
+        gradient_norms=record.gradient_norms,
+        resident_before_bytes=record.meter.resident_before_bytes,
+        resident_peak_bytes=record.peak_bytes,
+    ).print()
+
+
+if __name__ == "__main__":
+    main()
