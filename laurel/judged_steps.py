@@ -138,11 +138,19 @@ def step_rows(trees: Sequence[Tree], tasks: Mapping[str, Task]) -> list[dict[str
     """Labelled answers as rows for `laurel.preferences.step_labels`; an answer without any label has none.
 
     The steps keep their separators, so that the reader must be given the one that they end with.
+
+    Raises:
+        TaskError: an environment spoke between the steps, which a row cannot say; names the rollout.
     """
     rows = []
     for tree in trees:
         known = dict(labelled_steps(tree))
         for rollout in tree.rollouts:
+            if any(segment.source is Source.ENVIRONMENT for segment in rollout.segments):
+                raise TaskError(
+                    f"Rollout {rollout.id} is a dialogue with an environment, and a row holds one answer.",
+                    hint="fit to the trees themselves: laurel.learner.RewardLearner.update(trees).",
+                )
             steps = steps_of(rollout)
             labels = [known.get(step) for step in steps]
             if any(label is not None for label in labels):

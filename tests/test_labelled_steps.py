@@ -11,6 +11,7 @@ import torch
 
 from laurel.algorithms.steps import in_steps, step_ends
 from laurel.credit import labelled_steps
+from laurel.environments import NumberGuessing
 from laurel.errors import LearnerError, TaskError
 from laurel.judged import comparison
 from laurel.judged_steps import label_by_continuations, label_by_judge, step_rows
@@ -158,6 +159,29 @@ def test_labelled_trees_become_rows_that_say_the_same() -> None:
             assert [label for _, label in labelled_steps(again)] == [known[step] for step in path[1:]]
             compared += len(steps) > 1
     assert compared > 1
+
+
+def test_turns_of_a_dialogue_are_labelled_by_episodes_that_go_on_and_make_no_rows() -> None:
+    environment = NumberGuessing()
+    letters = "".join(sorted(set("0123456789guess 1-9:higher:lower:")))
+    writer = policy(alphabet=letters, context_length=64)
+    tasks = list(environment.tasks(count=12))
+    limits = Limits(max_new_tokens=2, max_turns=2)
+    with Grader(None) as grader:
+        trees, metrics = label_by_continuations(
+            LocalSampler(writer, Sampling(), limits, seed=0),
+            grader,
+            [Job(f"labels.{number}", task, 20, environment) for number, task in enumerate(tasks)],
+            separator=None,
+            continuations=3,
+        )
+    dialogues = [r for tree in trees for r in tree.rollouts if len(r.segments) > 2]
+    assert dialogues and metrics["steps_without_label"].sum == 0
+    assert metrics["continuations"].sum == 3 * sum(len(r.segments) > 3 for r in dialogues)
+    for rollout in dialogues:
+        assert [segment.source for segment in rollout.segments[1:3]] == [Source.POLICY, Source.ENVIRONMENT]
+    with pytest.raises(TaskError, match="is a dialogue with an environment"):
+        step_rows([dialogues[0].tree], {task.id: task for task in tasks})
 
 
 def test_a_judge_is_asked_about_every_step() -> None:
