@@ -38,7 +38,11 @@ def test_they_are_counted_before_training_in_the_report_and_by_check() -> None:
     trained = command("train", "pairs.yaml")
     assert trained.status == 0, trained.err
     assert TOLD in trained.out
-    assert "1 identical answers, 1 empty answers, 1 values of the wrong type" in command("show", "runs/pairs").out
+    shown = command("show", "runs/pairs").out
+    assert "1 identical answers, 1 empty answers, 1 values of the wrong type" in shown
+    assert (
+        "pairs          0.500 -> 0.500  (of each step's, the right way round)" in shown
+    )  # the policy is the reference
 
 
 @pytest.mark.parametrize("name", ["train", "check"])

@@ -43,6 +43,7 @@ def summarise(run: RunReader) -> Summary:
     if steps:
         lines += _change(run, "reward", "reward", steps)
         lines += _change(run, "length", "answer_tokens", steps)
+        lines += _ordered(run, steps)
     names = sorted({evaluation.name for evaluation in run.evaluations()})
     for name in names:
         course = [evaluation.metric for evaluation in run.evaluations() if evaluation.name == name]
@@ -63,6 +64,14 @@ def summarise(run: RunReader) -> Summary:
     lines.append(("checkpoints", f"after step {', '.join(map(str, saved))}" if saved else "none yet"))
     lines.append(("next", _next(status.state, run)))
     return Summary(tuple(lines))
+
+
+def _ordered(run: RunReader, steps: list[int]) -> list[tuple[str, str]]:
+    """How many of a step's pairs the policy held the right way round when it saw them, where it learns from pairs."""
+    course = dict(run.metric("preference/accuracy"))
+    if steps[0] not in course or steps[-1] not in course:
+        return []
+    return [("pairs", f"{_mean(course[steps[0]])} -> {_mean(course[steps[-1]])}  (of each step's, the right way round)")]
 
 
 def _left_out(run: RunReader) -> list[tuple[str, str]]:
