@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from laurel.algorithms import Algorithm
 from laurel.configuration import describe
 from laurel.errors import ConfigurationError
 from laurel.experience import Assign, Experience, SampledExperience, beside, demonstration
-from laurel.learner.learner import TOKENS_PER_MICROBATCH
+from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
 from laurel.learner.ratios import log_probs_now
 from laurel.learner.recovery import RecoveryLearner, RecoverySettings
 from laurel.metrics import Metric
@@ -93,7 +92,7 @@ class RecoveredReward:
                 self._policy.device.type, TOKENS_PER_MICROBATCH["cuda"]
             )
             masks = [tree.flat.policy for tree in among]
-            said = log_probs_now(self._policy, among, masks, together=together, uncut=sys.maxsize)
+            said = log_probs_now(self._policy, among, masks, together=together, uncut=UNCUT_TOKENS * together)
         metrics = self._learner.fit(among, said)
         self._recent.append((step, joined))
         return metrics

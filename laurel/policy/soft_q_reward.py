@@ -17,6 +17,7 @@ from typing import cast
 import numpy as np
 import torch
 
+from laurel.errors import PolicyError
 from laurel.policy.learned_reward import LearnedReward
 from laurel.policy.load import load
 from laurel.policy.log_probs import CHUNK_ELEMENTS
@@ -44,13 +45,13 @@ class SoftQ:
         return self.trunk.device
 
     @property
-    def description(self) -> dict[str, object]:
-        """What a run records of it: the policy's name, and SHA-256 over all its weights as they are now."""
+    def fingerprint(self) -> str:
+        """SHA-256 over all weights of the policy as they are now."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.trunk.model.named_parameters()):
             plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(f"{name}/{tensor.dtype}/{list(tensor.shape)}\n".encode() + plain.numpy().tobytes())
-        return {"policy": self.trunk.name, "fingerprint": digest.hexdigest(), "discount": self.discount}
+        return digest.hexdigest()
 
     @torch.no_grad()
     def token_rewards(self, trees: Sequence[Tree]) -> list[list[FloatArray]]:
@@ -111,6 +112,12 @@ class SoftQReward(LearnedReward):
         self.soft_q = SoftQ(made, discount)
         super().__init__(cast(RewardModel, self.soft_q), writer=writer)
 
+    @property
+    def description(self) -> dict[str, object]:
+        """What a run records of it: `soft_q` makes it again from this, where the policy lies in a directory."""
+        read = {"policy": self.soft_q.trunk.name, "discount": self.soft_q.discount}
+        return {"type": type(self).__name__, **read, "fingerprint": self.soft_q.fingerprint}
+
     def read_for(self, writer: Policy) -> SoftQReward:
         return SoftQReward(self.soft_q.trunk, discount=self.soft_q.discount, writer=writer)
 
@@ -122,11 +129,21 @@ class SoftQReward(LearnedReward):
         ]
 
 
-def soft_q(policy: str | Path, discount: float = 1.0) -> SoftQReward:
+def soft_q(policy: str | Path, discount: float = 1.0, fingerprint: str | None = None) -> SoftQReward:
     """`SoftQReward`, for recipes.
 
     Args:
         policy: hub name or directory of a policy that iq_learn fitted (`laurel export` writes one).
         discount: gamma, as it was fitted with.
+        fingerprint: what the weights must be (as a run records them); None: whatever they are.
+
+    Raises:
+        PolicyError: it cannot be loaded, or its weights are others.
     """
-    return SoftQReward(policy, discount=discount)
+    made = SoftQReward(policy, discount=discount)
+    if fingerprint not in (None, made.soft_q.fingerprint):
+        raise PolicyError(
+            f"{policy} holds another policy than it did when the run was recorded.",
+            hint="put the one that was used back, or start a new run.",
+        )
+    return made

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import laurel
-from laurel.policy import Policy, SoftQ, SoftQReward
+from laurel.errors import PolicyError
+from laurel.policy import Policy, SoftQ, SoftQReward, soft_q
 from laurel.tasks import Task
 from laurel.tree import Ending, Failed, Outcome, Rollout, Score, Segment, Source, Tree
 
@@ -116,3 +117,12 @@ def test_it_loads_from_a_directory(policy: Policy, directory: Path) -> None:
     (rollout,) = answer.rollouts
     one, other = SoftQReward(directory)(TASK, rollout), SoftQReward(policy)(TASK, rollout)
     assert isinstance(one, Score) and isinstance(other, Score) and one.value == pytest.approx(other.value, abs=1e-5)
+
+
+def test_a_run_can_make_it_again_from_its_record(policy: Policy, directory: Path) -> None:
+    recorded = dict(SoftQReward(directory, discount=0.5).description)
+    assert recorded.pop("type") == "SoftQReward"
+    again = soft_q(**recorded)  # type: ignore[arg-type]
+    assert again.description == {"type": "SoftQReward", **recorded}
+    with pytest.raises(PolicyError, match="another policy than it did"):
+        soft_q(**{**recorded, "fingerprint": "0"})  # type: ignore[arg-type]
