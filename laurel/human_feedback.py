@@ -118,15 +118,9 @@ def rlhf(
         ConfigurationError, TaskError: before anything starts, if the parts do not fit together; and where `run` holds
             something that was started with other settings.
     """
-    check_leak(tasks, held_out)
-    if not best_of or min(best_of) < 1:
-        raise ConfigurationError(f"best_of={list(best_of)} is no list of numbers from 1.", hint="such as [1, 4, 16].")
+    _check(tasks, held_out, best_of, clone, reinforce)
     if isinstance(policy, str | Path):
         policy = load(str(policy))
-    if any(stage.get("environment") is not None for stage in (clone, reinforce)):
-        raise ConfigurationError(
-            "'environment': a reward model of comparisons judges single answers.", hint="remove it."
-        )
     directory = Path(run)
     common = {"policy": policy, "seed": seed, "resume": True, "progress": progress}
     judged = {**common, "held_out": held_out, "run": directory / "clone"}
@@ -165,6 +159,18 @@ def rlhf(
     )  # fmt: skip
     report.write()
     return report
+
+
+def _check(
+    tasks: TaskSet, held_out: TaskSet, best_of: Sequence[int], clone: Mapping[str, Any], reinforce: Mapping[str, Any]
+) -> None:
+    check_leak(tasks, held_out)
+    if not best_of or min(best_of) < 1:
+        raise ConfigurationError(f"best_of={list(best_of)} is no list of numbers from 1.", hint="such as [1, 4, 16].")
+    if any(stage.get("environment") is not None for stage in (clone, reinforce)):
+        raise ConfigurationError(
+            "'environment': a reward model of comparisons judges single answers.", hint="remove it."
+        )
 
 
 def _stage(
