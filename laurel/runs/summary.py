@@ -71,7 +71,9 @@ def _ordered(run: RunReader, steps: list[int]) -> list[tuple[str, str]]:
     course = dict(run.metric("preference/accuracy"))
     if steps[0] not in course or steps[-1] not in course:
         return []
-    return [("pairs", f"{_mean(course[steps[0]])} -> {_mean(course[steps[-1]])}  (of each step's, the right way round)")]
+    return [
+        ("pairs", f"{_mean(course[steps[0]])} -> {_mean(course[steps[-1]])}  (of each step's, the right way round)")
+    ]
 
 
 def _left_out(run: RunReader) -> list[tuple[str, str]]:
