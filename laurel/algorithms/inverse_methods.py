@@ -169,7 +169,7 @@ def iq_learn(*, regulariser: float = 0.1, discount: float = 1.0, epochs: int = 1
     return Algorithm(
         name="iq_learn",
         title="Inverse soft Q-learning",
-        paper="Garg et al. 2021, arXiv 2106.12142, equations 9 and 10; Wulfmeier et al. 2024, arXiv 2409.01369",
+        paper="Garg et al. 2021, arXiv 2106.12142; Wulfmeier et al. 2024, arXiv 2409.01369",
         equation=f"1/(sum_i |o_i|) sum_i sum_t log pi(o_it) - {regulariser:g} r_it^2, "
         f"r_t = log pi(o_t) + V(s_t) - {discount:g} V(s_(t+1)), V = logsumexp of the logits, 0 after the end, "
         "o demonstrated",

@@ -136,7 +136,7 @@ class ShapedDiscriminator:
     c of the prompt: g = R + c and h = the soft value + c. The pay is sum_t gamma^t (f_t - log pi(a_t|s_t)), which at
     gamma = 1 is g - log pi(answer) - h(prompt).
 
-    Source: Fu, Luo and Levine 2017 (AIRL), arXiv 1710.11248, equations 4 and 5. Prefixes of an answer never merge, so a
+    Source: Fu, Luo and Levine 2017 (AIRL), arXiv 1710.11248. Prefixes of an answer never merge, so a
     reward g of every token could be any part of the potential; g is read at the end of the answer alone.
 
     Attributes:

@@ -12,7 +12,7 @@ Among all Q the demonstrations E choose the one with the greatest
 Along demonstrations V telescopes, (1 - gamma) E[V(first s)] = E_E[V(s) - gamma V(s')], which leaves
 E_E[log pi(a|s) - lambda r(s, a)^2]: cloning with a penalty on the temporal difference of the logits.
 
-Source: Garg et al. 2021 (IQ-Learn), arXiv 2106.12142, equations 9 and 10; Wulfmeier et al. 2024, arXiv 2409.01369.
+Source: Garg et al. 2021 (IQ-Learn), arXiv 2106.12142; Wulfmeier et al. 2024, arXiv 2409.01369.
 """
 
 from __future__ import annotations
