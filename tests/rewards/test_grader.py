@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import re
 import time
 from pathlib import Path
 
@@ -216,7 +217,8 @@ def test_the_budget_of_a_step_stops_early_with_the_commonest_reason():
     started = time.monotonic()
     with pytest.raises(RewardError, match=r"returned None") as caught:
         grade(made.by_order, texts, failure_fraction=0.1, timeout_seconds=5.0, retries=0)
-    assert "example rollout s.1)" in str(caught.value) and "What to do" in str(caught.value)
+    # Several workers answer in any order, so that the example is one of the first texts and not always the same.
+    assert re.search(r"example rollout s\.[1-9]\)", str(caught.value)) and "What to do" in str(caught.value)
     assert time.monotonic() - started < 5
 
 
