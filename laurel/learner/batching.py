@@ -82,9 +82,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Microbatch:
-    """Pieces that share one forward and backward pass."""
+    """Pieces that share one forward and backward pass.
+
+    Attributes:
+        cut: whether it is a part of one tree whose rollouts are compared with those of its other parts.
+    """
 
     pieces: tuple[Piece, ...]
+    cut: bool = False
 
     @property
     def scored(self) -> IntArray:

@@ -15,6 +15,7 @@ from laurel.credit import CreditRule, CriticRule, OffPolicyRule
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner.batching import (
     Microbatch,
+    Piece,
     TokenTable,
     microbatches,
     pieces,
@@ -33,7 +34,7 @@ from laurel.learner.work import Work, nothing_to_learn, packed_row
 from laurel.metrics import Metric, merge
 from laurel.policy import Critic, Packed, Policy, Reference
 from laurel.policy.critic import check_tokens
-from laurel.tree import FloatArray, Tree
+from laurel.tree import BoolArray, FloatArray, Tree
 
 TOKENS_PER_MICROBATCH = {"cpu": 2048, "cuda": 16384}
 """Where a device is fast: on two CPU cores the time per token is the same from 1024 upwards, the memory is not."""
@@ -68,7 +69,8 @@ class Learner:
 
     with the weights of `algorithm.reduction` over all trees of that step, computed before it is cut into
     micro-batches: any cut gives the same gradient. An objective over whole rollouts has one loss per prompt, which
-    counts as much as its tokens together, and keeps every tree in one micro-batch.
+    counts as much as its tokens together. A tree that is too large for one pass is cut there too: one pass more,
+    without a graph, says by how much each token's log-probability moves the loss (`RolloutObjective.slopes`).
 
     Args:
         policy: whose trainable parameters change.
@@ -254,9 +256,10 @@ class Learner:
         if isinstance(self.algorithm.step, TrustRegion):  # its KL counts the states that teach nothing too
             taught = [index for index, credit in enumerate(credits) if credit.mask.any()]
         masks = {i: credits[i].mask if self._whole is None else self._whole.loss_mask(credits[i]) for i in taught}
-        uncut = self._uncut if self._whole is None else sys.maxsize  # what is compared stays together
+        uncut = self._uncut if self._whole is None else sys.maxsize  # what is compared is one piece at first
         parts = {i: pieces(trees[i], masks[i], int(table.offsets[i]), uncut) for i in taught}
-        everything = microbatches((piece for index in taught for piece in parts[index]), self._together)
+        wide = self._wide(trees, masks, table, parts)
+        everything = self._batches(taught, parts, wide)
         if isinstance(self.algorithm.source, Sampled) and not self.algorithm.corrects_sampler:
             check_age(everything, table, self.version, self.algorithm.name)
         metrics |= age_metrics(np.concatenate([table.policy_versions[b.scored] for b in everything]), self.version)
@@ -268,7 +271,7 @@ class Learner:
         counts = {"scored_tokens": 0, "computed_tokens": 0, "microbatches": 0}
         usage = self.algorithm.step
         for chosen in shuffled_minibatches(len(trees), usage.epochs, usage.minibatches, [self.seed, step]):
-            batches = microbatches((piece for index in chosen for piece in parts.get(index, [])), self._together)
+            batches = self._batches(chosen, parts, wide)
             if not batches:
                 skipped += 1
                 continue
@@ -276,6 +279,9 @@ class Learner:
             work = Work(table, weights, start, tally)
             if self._whole is not None:
                 work = replace(work, constant=self._whole.constant(trees, credits, table, chosen, self._together))
+                cut = [index for index in chosen if index in wide]
+                slopes = self._whole.slopes([wide[i] for i in cut], [parts[i][0] for i in cut], work)
+                work = replace(work, slopes=slopes)
             done = self._optimiser_step(work, batches)
             if done is None:
                 break
@@ -322,6 +328,29 @@ class Learner:
 
     def _teaches(self, credit: Credit) -> bool:
         return credit.carries_signal or (bool(self.algorithm.regularisers) and bool(credit.mask.any()))
+
+    def _wide(
+        self, trees: Sequence[Tree], masks: Mapping[int, BoolArray], table: TokenTable, parts: Mapping[int, list[Piece]]
+    ) -> dict[int, list[Microbatch]]:
+        """The trees of compared rollouts that are too large for one pass, each cut between its leaves."""
+        if self._whole is None or isinstance(self.algorithm.step, TrustRegion):
+            return {}
+        return {
+            i: [
+                Microbatch((piece,), cut=True)
+                for piece in pieces(trees[i], masks[i], int(table.offsets[i]), self._together)
+                if len(piece.scored)
+            ]
+            for i, (whole,) in parts.items()
+            if len(whole.mask) > self._uncut
+        }
+
+    def _batches(
+        self, chosen: Sequence[int], parts: Mapping[int, list[Piece]], wide: Mapping[int, list[Microbatch]]
+    ) -> list[Microbatch]:
+        """The micro-batches of an optimiser step."""
+        narrow = (piece for index in chosen if index not in wide for piece in parts.get(index, []))
+        return [*microbatches(narrow, self._together), *(b for index in chosen for b in wide.get(index, []))]
 
     def _weights(
         self, trees: Sequence[Tree], credits: Sequence[Credit], table: TokenTable, chosen: list[int]

@@ -1,7 +1,8 @@
 """What an objective over whole rollouts needs of the learner: sums over paths, reference sums that are kept, weights.
 
-A tree stays whole, and the weight of a prompt is the sum of the weights that `Algorithm.reduction` gives its tokens:
-both are fixed before any micro-batch exists, so no split can change the gradient.
+The weight of a prompt is the sum of the weights that `Algorithm.reduction` gives its tokens, fixed before any
+micro-batch exists. A tree stays whole where it fits in one pass; elsewhere its objective is replaced by the linear one
+with the same gradient (`RolloutObjective.slopes`). So no split can change the gradient.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from laurel.algorithms import Algorithm, Credit, Sampled
 from laurel.errors import LearnerError
 from laurel.learner.batching import Microbatch, Piece, TokenTable, microbatches, pieces
-from laurel.learner.work import Work
+from laurel.learner.work import Slopes, Work, on_device, packed_row
 from laurel.objectives import RolloutBatch, RolloutLoss, TokenBatch, needs_constant, reads_rollouts
 from laurel.policy import Packed, Policy, Reference, pack
 from laurel.tree import BoolArray, FloatArray, IntArray, Tree
@@ -135,15 +136,16 @@ class RolloutObjective:
             packed = pack([piece.tree for piece in batch.pieces], [p.mask for p in batch.pieces], self._policy.device)
             log_probs = self._policy.token_scores(packed, entropy=False).log_probs
             layout = RolloutLayout.of(batch.pieces)
-            seen.append(self._rollouts(batch, layout, packed, log_probs, table.advantages, keep=False))
-        references = [part.reference_log_probs for part in seen if part.reference_log_probs is not None]
+            references = self._reference_sums(layout, [packed], keep=False)
+            seen.append(self._rollouts(batch.scored, layout, log_probs, table.advantages, references))
+        compared = [part.reference_log_probs for part in seen if part.reference_log_probs is not None]
         joined = RolloutBatch(
             log_probs=torch.cat([part.log_probs for part in seen]),
             lengths=torch.cat([part.lengths for part in seen]),
             advantages=torch.cat([part.advantages for part in seen]),
             prompts=torch.cat([part.prompts for part in seen]),
             prompt_count=max(part.prompt_count for part in seen),
-            reference_log_probs=torch.cat(references) if references else None,
+            reference_log_probs=torch.cat(compared) if compared else None,
         )
         return self.objective.constant(joined)
 
@@ -155,13 +157,60 @@ class RolloutObjective:
         work: Work,
     ) -> torch.Tensor:
         """The part of the loss that one micro-batch has, a scalar with gradient; its diagnostics go to `work.tally`."""
+        if batch.cut:
+            assert work.slopes is not None
+            slopes = on_device(work.slopes.of[batch.scored], tokens.log_probs)
+            linear = (slopes * tokens.log_probs).sum()
+            return linear - linear.detach() + work.slopes.losses.get(int(batch.scored[0]), 0.0)
         layout = RolloutLayout.of(batch.pieces)
-        rollouts = self._rollouts(batch, layout, packed, tokens.log_probs, work.table.advantages, keep=self._keep)
+        references = self._reference_sums(layout, [packed], keep=self._keep)
+        rollouts = self._rollouts(batch.scored, layout, tokens.log_probs, work.table.advantages, references)
+        return self._told(rollouts, layout, tokens.old_log_probs, batch.scored, work)
+
+    def slopes(self, cut: Sequence[Sequence[Microbatch]], whole: Sequence[Piece], work: Work) -> Slopes:
+        """What stands in for the objective where trees are too large for one pass, under the policy as it is.
+
+        The objective is a function of the log-probabilities of all tokens of a tree. They are computed first, part
+        after part and without a graph; then the objective's derivative by each of them is known, and
+
+            sum_t (d loss / d log pi_t) log pi_t
+
+        has the objective's gradient and falls into parts.
+
+        Args:
+            cut: the parts of each such tree.
+            whole: each such tree.
+        """
+        slopes = np.zeros(len(work.weights))
+        losses: dict[int, float] = {}
+        for parts, piece in zip(cut, whole, strict=True):
+            packed = [packed_row(part, self._policy.device) for part in parts]
+            with torch.no_grad():
+                said = [self._policy.token_scores(row, entropy=False).log_probs for row in packed]
+            order = torch.from_numpy(np.argsort(np.concatenate([part.scored for part in parts]), kind="stable"))
+            log_probs = torch.cat(said)[order.to(said[0].device)].requires_grad_()
+            layout = RolloutLayout.of([piece])
+            references = self._reference_sums(layout, packed, keep=self._keep, order=order)
+            rollouts = self._rollouts(piece.scored, layout, log_probs, work.table.advantages, references)
+            old = log_probs.detach()
+            if work.start is not None:
+                old = work.start.old_log_probs[torch.from_numpy(piece.scored).to(old.device)]
+            with torch.enable_grad():
+                loss = self._told(rollouts, layout, old, piece.scored, work)
+                (slope,) = torch.autograd.grad(loss, log_probs)
+            slopes[piece.scored] = slope.double().cpu().numpy()
+            losses[int(parts[0].scored[0])] = float(loss.detach())
+        return Slopes(slopes, losses)
+
+    def _told(
+        self, rollouts: RolloutBatch, layout: RolloutLayout, old: torch.Tensor, scored: IntArray, work: Work
+    ) -> torch.Tensor:
+        """The loss of these rollouts by the weights of their prompts; their diagnostics go to `work.tally`."""
         rollouts = replace(rollouts, constant=work.constant)
         if getattr(self.objective, "against_old", False):
-            rollouts = replace(rollouts, reference_log_probs=layout.sums(tokens.old_log_probs))
+            rollouts = replace(rollouts, reference_log_probs=layout.sums(old))
         losses, diagnostics = self.objective(rollouts)
-        shares = np.bincount(layout.prompt_of_token, work.weights[batch.scored], minlength=rollouts.prompt_count)
+        shares = np.bincount(layout.prompt_of_token, work.weights[scored], minlength=rollouts.prompt_count)
         counts = torch.from_numpy(shares).to(losses.device)
         for name, values in diagnostics.items():
             known = ~torch.isnan(values)
@@ -186,31 +235,33 @@ class RolloutObjective:
 
     def _rollouts(
         self,
-        batch: Microbatch,
+        scored: IntArray,
         layout: RolloutLayout,
-        packed: Packed,
         log_probs: torch.Tensor,
         advantages: FloatArray,
-        *,
-        keep: bool,
+        references: torch.Tensor | None,
     ) -> RolloutBatch:
         device = log_probs.device
         return RolloutBatch(
             log_probs=layout.sums(log_probs),
             lengths=layout.sums(torch.ones_like(log_probs)).detach(),
-            advantages=torch.from_numpy(advantages[batch.scored[layout.last]]).to(device),
+            advantages=torch.from_numpy(advantages[scored[layout.last]]).to(device),
             prompts=torch.from_numpy(layout.prompts).to(device),
-            prompt_count=len(batch.pieces),
-            reference_log_probs=self._reference_sums(layout, packed, keep),
+            prompt_count=int(layout.prompts[-1]) + 1,
+            reference_log_probs=references,
         )
 
-    def _reference_sums(self, layout: RolloutLayout, packed: Packed, keep: bool) -> torch.Tensor | None:
+    def _reference_sums(
+        self, layout: RolloutLayout, packed: Sequence[Packed], *, keep: bool, order: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
+        """What the reference says of each rollout, whose tokens stand in these rows (in this order of theirs)."""
         if self._reference is None:
             return None
         if keep and all(name in self._kept for name in layout.names):
             known = [self._kept[name] for name in layout.names]
-            return torch.tensor(known, dtype=torch.float64, device=packed.tokens.device)
-        sums = layout.sums(self._reference.token_scores(packed, entropy=False).log_probs)
+            return torch.tensor(known, dtype=torch.float64, device=packed[0].tokens.device)
+        said = torch.cat([self._reference.token_scores(row, entropy=False).log_probs for row in packed])
+        sums = layout.sums(said if order is None else said[order.to(said.device)])
         if keep:
             for name, value in zip(layout.names, sums.tolist(), strict=True):
                 self._kept.setdefault(name, value)

@@ -24,6 +24,19 @@ class StartOfUpdate:
 
 
 @dataclass(frozen=True)
+class Slopes:
+    """Of an objective over whole rollouts, for the trees of an optimiser step that are cut into micro-batches.
+
+    Attributes:
+        of: [A] d loss / d log-probability of every scored token of such trees; 0 elsewhere.
+        losses: the loss of each such tree, by the place of its first scored token in the `TokenTable`.
+    """
+
+    of: FloatArray
+    losses: dict[int, float]
+
+
+@dataclass(frozen=True)
 class Work:
     """What all micro-batches of one optimiser step share; where a KL is measured, the parts that they add to it."""
 
@@ -33,6 +46,7 @@ class Work:
     tally: Tally
     divergences: list[torch.Tensor] = field(default_factory=list)
     constant: torch.Tensor | None = None
+    slopes: Slopes | None = None
 
 
 def packed_row(batch: Microbatch, device: torch.device) -> Packed:

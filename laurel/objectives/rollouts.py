@@ -1,7 +1,7 @@
 """Whole rollouts, as objectives see them that compare one answer with another: one number per rollout.
 
-A tree stays in one micro-batch, so whatever can be compared is there together; the weight of every prompt is fixed for
-the whole optimiser step, so no split can change the gradient.
+An objective sees all rollouts of a tree together; the weight of every prompt is fixed for the whole optimiser step, so
+no split into micro-batches can change the gradient.
 
     prompt 0 -+- rollout 0 (advantage +0.5)       pairs: (0, 1)
               +- rollout 1 (advantage -0.5)

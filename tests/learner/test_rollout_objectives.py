@@ -17,7 +17,7 @@ from laurel.errors import LearnerError
 from laurel.learner import Learner, OptimiserSettings, UpdateReport
 from laurel.learner.batching import Microbatch, pieces
 from laurel.learner.rollouts import RolloutLayout
-from laurel.objectives import EntropyBonus, RolloutBatch, dpo_loss, kto_loss, needs_constant
+from laurel.objectives import DirectPreference, EntropyBonus, RolloutBatch, dpo_loss, kto_loss, needs_constant
 from laurel.policy import Policy, Reference, tiny
 from laurel.tree import MISMATCHED, Ending, Outcome, Source, Tree
 
@@ -105,9 +105,32 @@ def test_no_split_and_no_order_changes_the_gradient(name: str) -> None:
     for budget, order in ((30, 1), (1, 1), (20, -1)):
         cut = take(trees[::order], algorithm, budget=budget)
         assert cut.report.metrics["microbatches"].mean > 1
-        assert cut.report.metrics["computed_tokens"] == whole.report.metrics["computed_tokens"]
         assert distance(cut.gradient, whole.gradient) < 1e-12
         assert cut.loss == pytest.approx(whole.loss, rel=1e-12)
+        for metric in (metric for metric in whole.report.metrics if metric.startswith("preference/")):
+            assert cut.report.metrics[metric].mean == pytest.approx(whole.report.metrics[metric].mean, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["dpo", "spin"])
+def test_no_pass_holds_more_than_the_budget(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group as wide as one likes takes the memory of one pass; what siblings share is computed again in each."""
+    tree = fan("wide", list(np.linspace(0, 1, 12)), seed=1)
+    algorithm = dpo() if name == "dpo" else replace(dpo(), objective=DirectPreference(0.1, against_old=True))
+    whole = take([tree], algorithm)
+    held: list[int] = []
+    scores = Policy.token_scores
+
+    def counted(self: Policy, packed: Any, **settings: Any) -> Any:
+        held.append(len(packed.tokens))
+        return scores(self, packed, **settings)
+
+    monkeypatch.setattr(Policy, "token_scores", counted)
+    budget = max(len(tree.segments[0]) + len(segment) for segment in tree.segments[1:]) + 5
+    cut = take([tree], algorithm, budget=budget)
+    assert max(held) <= budget < len(tree.flat)
+    assert cut.report.metrics["microbatches"].mean > 2
+    assert distance(cut.gradient, whole.gradient) < 1e-12
+    assert cut.loss == pytest.approx(whole.loss, rel=1e-12)
 
 
 def row_log_prob(made: Any, tree: Tree, leaf: int) -> torch.Tensor:
