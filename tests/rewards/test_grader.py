@@ -1,9 +1,9 @@
 """What comes back is a score or a failure with its reason, whatever a reward does; and a failure touches no other."""
 
 import os
+import re
 import subprocess
 import sys
-import re
 import time
 from pathlib import Path
 
