@@ -14,7 +14,7 @@ from imitation_workloads import IMITATION
 from protocol import Meter, Report, arguments, set_threads
 
 PARSER = arguments(__doc__.splitlines()[0])
-PARSER.add_argument("--tokens-per-microbatch", type=int, help="the best known when left out")
+PARSER.add_argument("--tokens-per-microbatch", type=int, help="the least memory when left out")
 OPTIONS = PARSER.parse_args()
 set_threads(OPTIONS.threads)
 
@@ -29,8 +29,8 @@ from laurel.objectives import BradleyTerry  # noqa: E402
 from laurel.policy import load_reward_model  # noqa: E402
 from laurel.progress import Silent  # noqa: E402
 
-# As the other side's packed rows: short ones take the least memory. None: the library's choice.
-TOKENS = OPTIONS.tokens_per_microbatch or {"clone": 256}.get(OPTIONS.workload)
+# As the other side's micro-batches: one pair at a time, or as short a row, takes the least memory.
+TOKENS = OPTIONS.tokens_per_microbatch or {"dpo": 640, "reward-model": 640, "clone": 256}[OPTIONS.workload]
 OPTIMISER = laurel.OptimiserSettings(learning_rate=OPTIONS.learning_rate, weight_decay=0.0, maximum_gradient_norm=1.0)
 
 

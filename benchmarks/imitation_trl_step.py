@@ -42,7 +42,7 @@ from trl import (  # noqa: E402
     SFTTrainer,
 )
 
-BEST = {"dpo": (4, None), "reward-model": (4, None), "clone": (1, 272)}
+BEST = {"dpo": (1, None), "reward-model": (1, None), "clone": (1, 272)}
 
 
 class Record(TrainerCallback):
