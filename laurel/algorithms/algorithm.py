@@ -251,7 +251,7 @@ class Algorithm:
             raise ConfigurationError(
                 f"{self.name}: its credit and its objective both weigh tokens by how the policy moved since they were "
                 "drawn, and once is right.",
-                hint="take the SamplerCorrection off the objective.",
+                hint="remove the sampler_correction.",
             )
         if not self.step.on_policy and not corrects:
             raise ConfigurationError(

@@ -16,6 +16,7 @@ from laurel.objectives import (
     KLReward,
     Penalty,
     Proportional,
+    SamplerCorrection,
     TokenLoss,
 )
 from laurel.objectives.penalties import ANSWER_TOKENS
@@ -91,17 +92,23 @@ class Held:
     regularisers: tuple[TokenLoss, ...] = ()
     penalties: tuple[Penalty, ...] = ()
     terms: str = ""
+    correction: SamplerCorrection | None = None
+
+    def weighted(self, objective: TokenLoss) -> TokenLoss:
+        """The objective, corrected for who drew the tokens where that is asked for; regularisers are not."""
+        return objective if self.correction is None else self.correction.around(objective)
 
 
 def held(
     kl: float | KL,
     entropy: float,
     constraint: Budget | None = None,
+    correction: SamplerCorrection | None = None,
     *,
     place: Place = "loss",
     in_loss: Estimator = "k3",
 ) -> Held:
-    """The parts behind the settings `kl`, `entropy` and `constraint` of a method.
+    """The parts behind the settings `kl`, `entropy`, `constraint` and `sampler_correction` of a method.
 
     Args:
         place: where the method's paper has the KL, for settings that do not say.
@@ -131,11 +138,12 @@ def held(
         parts = Held()
     bonus: tuple[TokenLoss, ...] = (EntropyBonus(entropy),) if entropy else ()
     bound: tuple[Penalty, ...] = ()
-    terms = parts.terms + (f" + {entropy:g} H(pi)" if entropy else "")
+    terms = correction.term if correction is not None else ""
+    terms += parts.terms + (f" + {entropy:g} H(pi)" if entropy else "")
     if constraint is not None:
         bound = (constraint,)
         terms += _budget_terms(constraint)
-    return Held((*parts.regularisers, *bonus), (*parts.penalties, *bound), terms)
+    return Held((*parts.regularisers, *bonus), (*parts.penalties, *bound), terms, correction)
 
 
 def _parts(settings: KL, place: Place, estimator: Estimator) -> Held:

@@ -9,7 +9,7 @@ from laurel.algorithms.constraints import KL, held
 from laurel.algorithms.terms import clip_term, refuse_unread
 from laurel.credit import GeneralisedAdvantage, Retrace, TurnAdvantage, VTrace
 from laurel.errors import ConfigurationError
-from laurel.objectives import Budget, ClippedRatio, TokenMean
+from laurel.objectives import Budget, ClippedRatio, SamplerCorrection, TokenMean
 
 TOKENS = "1/(sum_i |o_i|) sum_i sum_t "
 
@@ -33,6 +33,7 @@ def ppo(
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     epochs: int = 4,
     minibatches: int = 1,
 ) -> Algorithm:
@@ -57,6 +58,7 @@ def ppo(
         kl: strength of the pull to the reference policy: a number (in the reward), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
@@ -69,7 +71,7 @@ def ppo(
         refuse_unread("critic_decay", critic_decay, None, why, "set values='gae'")
         rule = VTrace if values == "vtrace" else Retrace
         credit = rule(decay=decay, discount=discount, standardise=standardise, bootstrap=bootstrap)
-    near = held(kl, entropy, constraint, place="reward")
+    near = held(kl, entropy, constraint, sampler_correction, place="reward")
     return Algorithm(
         name="ppo",
         title="Proximal policy optimisation",
@@ -78,7 +80,7 @@ def ppo(
         + near.terms,
         source=Sampled(),
         credit=credit,
-        objective=ClippedRatio(clip, high),
+        objective=near.weighted(ClippedRatio(clip, high)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=TokenMean(),
@@ -101,6 +103,7 @@ def turn_ppo(
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     epochs: int = 4,
     minibatches: int = 1,
 ) -> Algorithm:
@@ -115,12 +118,13 @@ def turn_ppo(
         kl: strength of the pull to the reference policy: a number (in the reward), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
     advantage = f"A = r + {discount:g} (V(next turn) + {decay:g} A(next turn)) - V(this turn)"
     advantage += _cut_off(bootstrap)
-    near = held(kl, entropy, constraint, place="reward")
+    near = held(kl, entropy, constraint, sampler_correction, place="reward")
     return Algorithm(
         name="turn_ppo",
         title="Proximal policy optimisation over turns",
@@ -128,7 +132,7 @@ def turn_ppo(
         equation=f"{TOKENS}{clip_term(clip, high)}, {advantage}" + near.terms,
         source=Sampled(),
         credit=TurnAdvantage(decay, discount, critic_decay, bootstrap),
-        objective=ClippedRatio(clip, high),
+        objective=near.weighted(ClippedRatio(clip, high)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=TokenMean(),

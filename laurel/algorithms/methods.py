@@ -26,6 +26,7 @@ from laurel.objectives import (
     ConstantLength,
     NegativeLogLikelihood,
     PolicyGradient,
+    SamplerCorrection,
     SequenceMean,
     TokenMean,
 )
@@ -36,7 +37,12 @@ OVERLONG_CUSHION = 4096
 
 
 def reinforce(
-    *, baseline: float = 0.0, kl: float | KL = 0.0, entropy: float = 0.0, constraint: Budget | None = None
+    *,
+    baseline: float = 0.0,
+    kl: float | KL = 0.0,
+    entropy: float = 0.0,
+    constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
 ) -> Algorithm:
     """REINFORCE: every token gets the whole return minus a constant. The exact gradient, with much variance.
 
@@ -45,8 +51,9 @@ def reinforce(
         kl: strength of the pull to the reference policy: a number (in the reward), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
     """
-    near = held(kl, entropy, constraint, place="reward")
+    near = held(kl, entropy, constraint, sampler_correction, place="reward")
     return Algorithm(
         name="reinforce",
         title="REINFORCE",
@@ -54,22 +61,29 @@ def reinforce(
         equation=f"{SUMMED}(R(o_i) - {baseline:g}) log pi(o_it)" + near.terms,
         source=Sampled(),
         credit=WholeReturn(baseline=baseline),
-        objective=PolicyGradient(),
+        objective=near.weighted(PolicyGradient()),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=ConstantLength(1.0),
     )
 
 
-def rloo(*, kl: float | KL = 0.0, entropy: float = 0.0, constraint: Budget | None = None) -> Algorithm:
+def rloo(
+    *,
+    kl: float | KL = 0.0,
+    entropy: float = 0.0,
+    constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
+) -> Algorithm:
     """REINFORCE with the mean of the *other* samples of a prompt as baseline. The exact gradient.
 
     Args:
         kl: strength of the pull to the reference policy: a number (in the reward), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
     """
-    near = held(kl, entropy, constraint, place="reward")
+    near = held(kl, entropy, constraint, sampler_correction, place="reward")
     return Algorithm(
         name="rloo",
         title="REINFORCE leave-one-out",
@@ -77,7 +91,7 @@ def rloo(*, kl: float | KL = 0.0, entropy: float = 0.0, constraint: Budget | Non
         equation=f"{SUMMED}(R(o_i) - mean_(j != i) R(o_j)) log pi(o_it)" + near.terms,
         source=Sampled(),
         credit=LeaveOneOut(),
-        objective=PolicyGradient(),
+        objective=near.weighted(PolicyGradient()),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=ConstantLength(1.0),
@@ -86,15 +100,22 @@ def rloo(*, kl: float | KL = 0.0, entropy: float = 0.0, constraint: Budget | Non
     )
 
 
-def remax(*, kl: float | KL = 0.0, entropy: float = 0.0, constraint: Budget | None = None) -> Algorithm:
+def remax(
+    *,
+    kl: float | KL = 0.0,
+    entropy: float = 0.0,
+    constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
+) -> Algorithm:
     """REINFORCE with the return of the prompt's greedy answer as baseline. The exact gradient, from one sample on.
 
     Args:
         kl: strength of the pull to the reference policy: a number (in the reward), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
     """
-    near = held(kl, entropy, constraint, place="reward")
+    near = held(kl, entropy, constraint, sampler_correction, place="reward")
     return Algorithm(
         name="remax",
         title="ReMax",
@@ -102,7 +123,7 @@ def remax(*, kl: float | KL = 0.0, entropy: float = 0.0, constraint: Budget | No
         equation=f"{SUMMED}(R(o_i) - R(greedy o)) log pi(o_it)" + near.terms,
         source=Sampled(greedy_baseline=True),
         credit=GreedyBaseline(),
-        objective=PolicyGradient(),
+        objective=near.weighted(PolicyGradient()),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=ConstantLength(1.0),
@@ -118,6 +139,7 @@ def grpo(
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     ddof: int = 0,
     epsilon: float = 1e-6,
     epochs: int = 1,
@@ -130,12 +152,13 @@ def grpo(
         kl: strength of the pull to the reference policy: a number (in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         ddof: 0 divides by the group's own deviation (the paper's reading), 1 by `torch.std`'s (other libraries).
         epsilon: added to the deviation, in units of the return.
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
-    near = held(kl, entropy, constraint)
+    near = held(kl, entropy, constraint, sampler_correction)
     return Algorithm(
         name="grpo",
         title="Group-relative policy optimisation",
@@ -143,7 +166,7 @@ def grpo(
         equation=f"1/N sum_i 1/|o_i| sum_t {clip_term(clip, high)}, {standard_term(ddof, epsilon)}" + near.terms,
         source=Sampled(),
         credit=Standardised(ddof=ddof, epsilon=epsilon),
-        objective=ClippedRatio(clip, high),
+        objective=near.weighted(ClippedRatio(clip, high)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=SequenceMean(),
@@ -162,6 +185,7 @@ def dr_grpo(
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     epochs: int = 1,
     minibatches: int = 1,
 ) -> Algorithm:
@@ -173,10 +197,11 @@ def dr_grpo(
         kl: strength of the pull to the reference policy: a number (in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
-    near = held(kl, entropy, constraint)
+    near = held(kl, entropy, constraint, sampler_correction)
     return Algorithm(
         name="dr_grpo",
         title="GRPO without its length and deviation biases",
@@ -184,7 +209,7 @@ def dr_grpo(
         equation=f"1/(N*{length:g}) sum_i sum_t {clip_term(clip, high)}, A = R(o_i) - mean_j R(o_j)" + near.terms,
         source=Sampled(),
         credit=SiblingMean(),
-        objective=ClippedRatio(clip, high),
+        objective=near.weighted(ClippedRatio(clip, high)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=ConstantLength(length),
@@ -207,6 +232,7 @@ def dapo(
     denominator: str = "step",
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     epochs: int = 1,
     minibatches: int = 1,
 ) -> Algorithm:
@@ -224,6 +250,7 @@ def dapo(
             equation, taken literally).
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         epochs, minibatches: optimiser steps on one batch.
     """
     if not dynamic_sampling:
@@ -238,7 +265,7 @@ def dapo(
     if overlong_limit is not None:
         returns = OverlongPenalty(overlong_limit, overlong_cushion, returns)
         shaping = f", R += clip(({overlong_limit} - {overlong_cushion} - |o|) / {overlong_cushion}, -1, 0)"
-    near = held(0.0, entropy, constraint)
+    near = held(0.0, entropy, constraint, sampler_correction)
     return Algorithm(
         name="dapo",
         title="Decoupled clip and dynamic sampling policy optimisation",
@@ -249,7 +276,7 @@ def dapo(
         + near.terms,
         source=Sampled(discard_without_signal=dynamic_sampling, maximum_draws=maximum_draws if dynamic_sampling else 1),
         credit=Standardised(ddof=ddof, epsilon=epsilon, returns=returns),
-        objective=ClippedRatio(clip, clip_high),
+        objective=near.weighted(ClippedRatio(clip, clip_high)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=reduction,

@@ -6,7 +6,15 @@ from laurel.algorithms.algorithm import Algorithm, Sampled, Step
 from laurel.algorithms.constraints import KL, held
 from laurel.algorithms.terms import clip_term, standard_term, token_mean
 from laurel.credit import Standardised, StepStandardised
-from laurel.objectives import Budget, ClippedRatio, SequenceMean, SequenceRatio, TokenMean, WeightedPolicyGradient
+from laurel.objectives import (
+    Budget,
+    ClippedRatio,
+    SamplerCorrection,
+    SequenceMean,
+    SequenceRatio,
+    TokenMean,
+    WeightedPolicyGradient,
+)
 
 
 def gspo(
@@ -16,6 +24,7 @@ def gspo(
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     ddof: int = 0,
     epsilon: float = 1e-6,
     epochs: int = 1,
@@ -28,10 +37,11 @@ def gspo(
         kl: strength of the pull to the reference policy: a number (in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         ddof, epsilon: of the group's deviation, as in `grpo`.
         epochs, minibatches: optimiser steps on one batch; with one step there is nothing to clip.
     """
-    near = held(kl, entropy, constraint)
+    near = held(kl, entropy, constraint, sampler_correction)
     return Algorithm(
         name="gspo",
         title="Group sequence policy optimisation",
@@ -40,7 +50,7 @@ def gspo(
         f"s_i = (pi(o_i)/old(o_i))^(1/|o_i|), {standard_term(ddof, epsilon)}" + near.terms,
         source=Sampled(),
         credit=Standardised(ddof=ddof, epsilon=epsilon),
-        objective=SequenceRatio(clip, clip_high),
+        objective=near.weighted(SequenceRatio(clip, clip_high)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=SequenceMean(),
@@ -56,6 +66,7 @@ def cispo(
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     ddof: int = 0,
     epsilon: float = 1e-6,
     epochs: int = 1,
@@ -70,10 +81,11 @@ def cispo(
         kl: strength of the pull to the reference policy: a number (in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         ddof, epsilon: of the group's deviation, as in `grpo`.
         epochs, minibatches: optimiser steps on one batch.
     """
-    near = held(kl, entropy, constraint)
+    near = held(kl, entropy, constraint, sampler_correction)
     reduction, average = token_mean(denominator)
     return Algorithm(
         name="cispo",
@@ -83,7 +95,7 @@ def cispo(
         f"rho = pi(o_it)/old(o_it), {standard_term(ddof, epsilon)}" + near.terms,
         source=Sampled(),
         credit=Standardised(ddof=ddof, epsilon=epsilon),
-        objective=WeightedPolicyGradient(maximum_ratio),
+        objective=near.weighted(WeightedPolicyGradient(maximum_ratio)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=reduction,
@@ -103,6 +115,7 @@ def reinforce_plus_plus(
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     epsilon: float = 1e-8,
     epochs: int = 1,
     minibatches: int = 1,
@@ -116,12 +129,13 @@ def reinforce_plus_plus(
             baseline in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         epsilon: added to the deviation, in units of the return.
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
     raw = "R(o_i) - mean_j R(o_j)" if group_baseline else "R(o_i)"
-    near = held(kl, entropy, constraint, place="loss" if group_baseline else "reward", in_loss="k2")
+    near = held(kl, entropy, constraint, sampler_correction, place="loss" if group_baseline else "reward", in_loss="k2")
     return Algorithm(
         name="reinforce_plus_plus",
         title="REINFORCE++",
@@ -130,7 +144,7 @@ def reinforce_plus_plus(
         f"all tokens of the step, a = {raw}" + near.terms,
         source=Sampled(),
         credit=StepStandardised(within_group=group_baseline, epsilon=epsilon),
-        objective=ClippedRatio(clip, high),
+        objective=near.weighted(ClippedRatio(clip, high)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=TokenMean(),

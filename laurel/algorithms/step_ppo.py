@@ -8,7 +8,7 @@ from laurel.algorithms.terms import clip_term
 from laurel.algorithms.vine_ppo import LINE_BREAK
 from laurel.credit import ProcessScores
 from laurel.credit.process import Reading
-from laurel.objectives import Budget, ClippedRatio, TokenMean
+from laurel.objectives import Budget, ClippedRatio, SamplerCorrection, TokenMean
 
 
 def step_ppo(
@@ -22,6 +22,7 @@ def step_ppo(
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     epochs: int = 1,
     minibatches: int = 1,
 ) -> Algorithm:
@@ -40,10 +41,11 @@ def step_ppo(
         kl: strength of the pull to the reference policy: a number (k3 in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
-    near = held(kl, entropy, constraint)
+    near = held(kl, entropy, constraint, sampler_correction)
     credit = ProcessScores(part, reading)
     advantage = "A = r + c(step) - c(step before)"
     if reading == "rewards":
@@ -55,7 +57,7 @@ def step_ppo(
         equation=f"1/(sum_i |o_i|) sum_i sum_t {clip_term(clip, high)}, {advantage}" + near.terms,
         source=Sampled(step_separator=separator),
         credit=credit,
-        objective=ClippedRatio(clip, high),
+        objective=near.weighted(ClippedRatio(clip, high)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=TokenMean(),

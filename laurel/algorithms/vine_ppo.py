@@ -7,7 +7,7 @@ from laurel.algorithms.branching import Branching
 from laurel.algorithms.constraints import KL, held
 from laurel.algorithms.terms import clip_term
 from laurel.credit import MonteCarloValues
-from laurel.objectives import Budget, ClippedRatio, TokenMean
+from laurel.objectives import Budget, ClippedRatio, SamplerCorrection, TokenMean
 
 LINE_BREAK = "\n"
 
@@ -25,6 +25,7 @@ def vine_ppo(
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
+    sampler_correction: SamplerCorrection | None = None,
     epochs: int = 1,
     minibatches: int = 1,
 ) -> Algorithm:
@@ -41,12 +42,13 @@ def vine_ppo(
         kl: strength of the pull to the reference policy: a number (k3 in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
+        sampler_correction: weights for tokens that other weights or another engine drew: a `SamplerCorrection`.
         epochs, minibatches: optimiser steps on one batch.
     """
     high = clip if clip_high is None else clip_high
     if every is None and entropy_above is None and separator is None:
         separator = LINE_BREAK
-    near = held(kl, entropy, constraint)
+    near = held(kl, entropy, constraint, sampler_correction)
     branching = Branching(every, separator, entropy_above, continuations, budget)
     return Algorithm(
         name="vine_ppo",
@@ -56,7 +58,7 @@ def vine_ppo(
         f"V = mean return of {continuations} continuations" + near.terms,
         source=Sampled(branching=branching),
         credit=MonteCarloValues(),
-        objective=ClippedRatio(clip, high),
+        objective=near.weighted(ClippedRatio(clip, high)),
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=TokenMean(),

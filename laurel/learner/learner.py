@@ -102,21 +102,7 @@ class Learner:
         seed: int = 0,
         tokens_per_microbatch: int | None = None,
     ) -> None:
-        if algorithm.needs_reference and reference is None:
-            raise ConfigurationError(
-                f"'{algorithm.name}' compares the policy with a reference, and there is none.",
-                hint="pass reference=policy.snapshot('start').",
-            )
-        if algorithm.needs_critic and critic is None:
-            raise ConfigurationError(
-                f"'{algorithm.name}' takes its credit from a critic, and there is none.",
-                hint="pass critic=laurel.policy.critic_for(policy).",
-            )
-        if tokens_per_microbatch is not None and tokens_per_microbatch < 1:
-            raise ConfigurationError(
-                f"tokens_per_microbatch must be at least 1, got {tokens_per_microbatch}.",
-                hint="leave it out to have it chosen.",
-            )
+        _check_parts(algorithm, reference, critic, tokens_per_microbatch)
         self.policy = policy
         self.algorithm = algorithm
         self.reference = reference if algorithm.needs_reference else None
@@ -227,7 +213,7 @@ class Learner:
 
         Raises:
             LearnerError: if credit and trees do not fit, if tokens were drawn by other weights than the present ones
-                and the method neither corrects for that (`laurel.objectives.SamplerCorrection`,
+                and the method neither corrects for that (a `sampler_correction`,
                 `laurel.credit.VTrace`) nor imitates, or if a loss or gradient is not finite. The weights are then as
                 they were before the optimiser step that failed; the message names the rollouts.
         """
@@ -429,4 +415,24 @@ class Learner:
             f"The {what} is not finite at optimiser step {self.version + 1}, in the micro-batch of rollouts "
             f"{listed}{more}. The weights were not changed.",
             hint="resume from the last checkpoint with a smaller learning rate, and look at these rollouts.",
+        )
+
+
+def _check_parts(
+    algorithm: Algorithm, reference: Reference | None, critic: Critic | None, tokens_per_microbatch: int | None
+) -> None:
+    if algorithm.needs_reference and reference is None:
+        raise ConfigurationError(
+            f"'{algorithm.name}' compares the policy with a reference, and there is none.",
+            hint="pass reference=policy.snapshot('start').",
+        )
+    if algorithm.needs_critic and critic is None:
+        raise ConfigurationError(
+            f"'{algorithm.name}' takes its credit from a critic, and there is none.",
+            hint="pass critic=laurel.policy.critic_for(policy).",
+        )
+    if tokens_per_microbatch is not None and tokens_per_microbatch < 1:
+        raise ConfigurationError(
+            f"tokens_per_microbatch must be at least 1, got {tokens_per_microbatch}.",
+            hint="leave it out to have it chosen.",
         )

@@ -58,8 +58,8 @@ def check_age(batches: Sequence[Microbatch], table: TokenTable, version: int, me
                 f"Rollout {piece.tree.rollouts[leaf].id} was drawn by the weights of version "
                 f"{int(versions[first])}, but the learner is at version {version}, and "
                 f"'{method}' takes its experience for its own.",
-                hint="draw fresh rollouts before every update (policy_version=learner.version), or wrap the "
-                "objective in laurel.objectives.SamplerCorrection, or take credit that corrects for the age: "
+                hint="draw fresh rollouts before every update (policy_version=learner.version), or give the "
+                "method a sampler_correction, or take credit that corrects for the age: "
                 "ppo(values='vtrace'), or laurel.credit.VTrace.",
             )
 

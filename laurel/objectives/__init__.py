@@ -63,7 +63,12 @@ from laurel.objectives.rollouts import RolloutBatch, RolloutLoss, StepConstant, 
 from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
 from laurel.objectives.soft_q import InverseSoftQ, implied_rewards
 from laurel.objectives.surrogate import Surrogate, surrogate
-from laurel.objectives.weighted import SamplerCorrection, WeightedPolicyGradient, capped_weight
+from laurel.objectives.weighted import (
+    SamplerCorrection,
+    WeightedObjective,
+    WeightedPolicyGradient,
+    capped_weight,
+)
 
 REWARD_OBJECTIVES: dict[str, Callable[..., RewardObjective]] = {
     "binary": Binary,
@@ -123,6 +128,7 @@ __all__ = [
     "TokenBatch",
     "TokenLoss",
     "TokenMean",
+    "WeightedObjective",
     "WeightedPolicyGradient",
     "binary_loss",
     "bradley_terry_loss",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.objectives.batch import TokenBatch, TokenLoss
 
-MODES = ("truncate", "mask")
-LEVELS = ("token", "sequence")
+Mode = Literal["truncate", "mask"]
+Level = Literal["token", "sequence"]
 
 
 def capped_weight(log_ratio: torch.Tensor, maximum: float, *, mode: str = "truncate") -> torch.Tensor:
@@ -60,19 +61,53 @@ class WeightedPolicyGradient:
 
 @dataclass(frozen=True)
 class SamplerCorrection:
-    """Another objective, each token weighted by how likely the learner's policy was to draw it, against the sampler's.
+    """How tokens are weighted that something else than the present weights drew: older ones, or another engine.
 
-    w = old / sampler, bounded. At "token" level per token; at "sequence" level the product over the rollout, which is
-    exact in expectation without a bound, and has the larger variance.
+    w = old / sampler, bounded: how likely the learner's policy was to draw a token, against whoever drew it. At "token"
+    level per token; at "sequence" level the product over the rollout, which is exact in expectation without a bound,
+    and has the larger variance. Where sampler and learner are one, w is 1.
+
+    Attributes:
+        maximum: the bound on w; infinity for none.
+        mode: "truncate" (TIS: min(w, maximum)) or "mask" (MIS: 0 above it).
+        level: "token" or "sequence". A token that several rollouts share counts for the first of them.
+    """
+
+    maximum: float = 2.0
+    mode: Mode = "truncate"
+    level: Level = "token"
+
+    def __post_init__(self) -> None:
+        _check_maximum(self.maximum)
+        if self.mode not in get_args(Mode) or self.level not in get_args(Level):
+            raise ConfigurationError(
+                f"A sampler correction has no mode {self.mode!r} at level {self.level!r}.",
+                hint=f"modes: {', '.join(get_args(Mode))}; levels: {', '.join(get_args(Level))}.",
+            )
+
+    def around(self, objective: TokenLoss) -> WeightedObjective:
+        """The objective with these weights."""
+        return WeightedObjective(objective, self)
+
+    @property
+    def term(self) -> str:
+        """The weight in an equation, where mu is what drew a token."""
+        ratio = "old(o_it)/mu(o_it)" if self.level == "token" else "old(o_i)/mu(o_i)"
+        masked = f"{ratio} (0 above {self.maximum:g})"
+        bounded = f"min({ratio}, {self.maximum:g})" if self.mode == "truncate" else masked
+        return f", every token weighted by {bounded}"
+
+
+@dataclass(frozen=True)
+class WeightedObjective:
+    """Another objective, each token weighted by `SamplerCorrection`. [N].
 
     Around a clipped ratio this is decoupled PPO (arXiv 2505.24298, equation 5): the clip is centred on the policy at
     the start of the update, the weight corrects for the older or other policy that drew the tokens.
 
     Attributes:
         objective: what is weighted.
-        maximum: the bound on w; infinity for none.
-        mode: "truncate" (TIS: min(w, maximum)) or "mask" (MIS: 0 above it).
-        level: "token" or "sequence". A token that several rollouts share counts for the first of them.
+        correction: the weights.
 
     Diagnostics: those of the objective, and `sampler/weight` (mean 1 where sampler and learner agree),
     `sampler/bounded`.
@@ -82,19 +117,9 @@ class SamplerCorrection:
     """
 
     objective: TokenLoss
-    maximum: float = 2.0
-    mode: str = "truncate"
-    level: str = "token"
+    correction: SamplerCorrection
 
     corrects_sampler = True
-
-    def __post_init__(self) -> None:
-        _check_maximum(self.maximum)
-        if self.mode not in MODES or self.level not in LEVELS:
-            raise ConfigurationError(
-                f"A sampler correction has no mode {self.mode!r} at level {self.level!r}.",
-                hint=f"modes: {', '.join(MODES)}; levels: {', '.join(LEVELS)}.",
-            )
 
     @property
     def corrects_reuse(self) -> bool:
@@ -107,18 +132,19 @@ class SamplerCorrection:
         return getattr(self.objective, "needs_reference", False)
 
     def __call__(self, batch: TokenBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        bound = self.correction
         log_ratio = batch.old_log_probs - batch.sampler_log_probs
         if not bool(torch.isfinite(log_ratio).all()):
             raise LearnerError(
                 "A token without a sampler log-probability cannot be corrected for its sampler.",
                 hint="leave the sampler correction out for demonstrations.",
             )
-        if self.level == "sequence":
+        if bound.level == "sequence":
             _, index = torch.unique(batch.rollout, return_inverse=True)
             log_ratio = torch.zeros_like(log_ratio).index_add(0, index, log_ratio)[index]
-        weight = capped_weight(log_ratio, self.maximum, mode=self.mode)
+        weight = capped_weight(log_ratio, bound.maximum, mode=bound.mode)
         loss, diagnostics = self.objective(batch)
-        bounded = (torch.exp(log_ratio) > self.maximum).to(weight.dtype)
+        bounded = (torch.exp(log_ratio) > bound.maximum).to(weight.dtype)
         return weight * loss, {**diagnostics, "sampler/weight": weight, "sampler/bounded": bounded}
 
 

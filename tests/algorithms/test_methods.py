@@ -18,8 +18,11 @@ from laurel.algorithms import (
     ppo,
     reinforce,
     reinforce_plus_plus,
+    remax,
     rloo,
+    step_ppo,
     turn_ppo,
+    vine_ppo,
 )
 from laurel.credit import (
     GeneralisedAdvantage,
@@ -40,9 +43,11 @@ from laurel.objectives import (
     KLPenalty,
     PolicyGradient,
     PromptMean,
+    SamplerCorrection,
     SequenceMean,
     SequenceRatio,
     TokenMean,
+    WeightedObjective,
     WeightedPolicyGradient,
 )
 
@@ -117,3 +122,21 @@ def test_a_kl_bound_that_nobody_measures_is_refused():
         ppo(epochs=1, maximum_kl=0.1)
     with pytest.raises(ConfigurationError, match="above 0"):
         ppo(maximum_kl=0.0)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [reinforce, rloo, remax, grpo, dr_grpo, dapo, gspo, cispo, reinforce_plus_plus, ppo, turn_ppo, vine_ppo, step_ppo],
+)
+def test_every_method_that_samples_can_weigh_what_others_drew(method):
+    plain, weighed = method(), method(sampler_correction=SamplerCorrection(3.0, "mask", "sequence"))
+    assert weighed.objective == WeightedObjective(plain.objective, SamplerCorrection(3.0, "mask", "sequence"))
+    assert weighed.equation.startswith(plain.equation)
+    assert weighed.equation.removeprefix(plain.equation) == ", every token weighted by old(o_i)/mu(o_i) (0 above 3)"
+    assert dataclasses.replace(weighed, objective=plain.objective, equation=plain.equation) == plain
+
+
+@pytest.mark.parametrize("values", ["vtrace", "retrace"])
+def test_tokens_are_weighed_once(values):
+    with pytest.raises(ConfigurationError, match="once is right"):
+        ppo(values=values, sampler_correction=SamplerCorrection())

@@ -227,7 +227,7 @@ def test_metrics_are_sums_over_tokens() -> None:
 
 def test_the_age_of_tokens_is_measured_in_optimiser_steps() -> None:
     made, trees = policy(), batch()
-    algorithm = replace(rloo(), objective=SamplerCorrection(rloo().objective))
+    algorithm = rloo(sampler_correction=SamplerCorrection())
     learner = Learner(made, algorithm, OptimiserSettings())
     learner.update(trees, algorithm.credit(trees), step=1)
     learner.update(trees, algorithm.credit(trees), step=2)

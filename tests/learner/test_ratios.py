@@ -131,7 +131,7 @@ def test_a_batch_is_used_again_with_a_ratio_from_the_start_of_the_update() -> No
 
 def test_what_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="once is right"):
-        off_policy(SamplerCorrection(PolicyGradient()))
+        off_policy(SamplerCorrection().around(PolicyGradient()))
     made = learner(off_policy())
     written = replace(batch()[0], segments=tuple(replace(s, sampler_log_probs=None) for s in batch()[0].segments))
     with pytest.raises(LearnerError, match="Tree fan: nobody recorded how likely"):

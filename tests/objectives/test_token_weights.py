@@ -60,10 +60,12 @@ def test_below_the_bound_its_gradient_is_that_of_the_plain_ratio():
 def test_sampler_correction_hand_computed():
     given = batch([1.0] * 4, [0.5, 3.0, 1.0, 3.0])
     plain = PolicyGradient()
-    assert slope(SamplerCorrection(plain, 2.0), given) == pytest.approx([-0.5, 2.0, -1.0, 2.0])
-    assert slope(SamplerCorrection(plain, 2.0, "mask"), given) == pytest.approx([-0.5, 0.0, -1.0, 0.0], abs=1e-12)
+    assert slope(SamplerCorrection(2.0).around(plain), given) == pytest.approx([-0.5, 2.0, -1.0, 2.0])
+    assert slope(SamplerCorrection(2.0, "mask").around(plain), given) == pytest.approx(
+        [-0.5, 0.0, -1.0, 0.0], abs=1e-12
+    )
     # Rollouts of two tokens: products 1.5 and 3.
-    by_sequence = SamplerCorrection(plain, 2.0, level="sequence")
+    by_sequence = SamplerCorrection(2.0, level="sequence").around(plain)
     assert slope(by_sequence, given) == pytest.approx([-1.5, 1.5, -2.0, 2.0])
     seen = by_sequence(given)[1]
     assert seen["sampler/weight"].tolist() == pytest.approx([1.5, 1.5, 2, 2])
@@ -72,13 +74,13 @@ def test_sampler_correction_hand_computed():
 
 def test_where_sampler_and_learner_agree_nothing_changes():
     given = batch([1.5, 0.5, 1.0, 1.1])
-    assert slope(SamplerCorrection(ClippedRatio()), given) == pytest.approx(slope(ClippedRatio(), given))
+    assert slope(SamplerCorrection().around(ClippedRatio()), given) == pytest.approx(slope(ClippedRatio(), given))
 
 
 def test_decoupled_clipping_is_centred_on_the_policy_at_the_start_of_the_update():
     # now / old = 1.5 is clipped whatever the sampler was; now / old = 1 never is, however far the sampler.
     given = batch([1.5, 1.0, 1.0, 1.0], [1.0, 1.0, 8.0, 1.0])
-    assert slope(SamplerCorrection(ClippedRatio(), math.inf), given) == pytest.approx([0, 1, -8, 1], abs=1e-12)
+    assert slope(SamplerCorrection(math.inf).around(ClippedRatio()), given) == pytest.approx([0, 1, -8, 1], abs=1e-12)
 
 
 @pytest.mark.parametrize("credit", [WholeReturn(), LeaveOneOut()], ids=str)
@@ -100,29 +102,31 @@ def test_sequence_weights_are_exact_and_token_weights_are_not(credit):
         return float(np.abs(estimated.mean - exact).max())
 
     uncorrected = bias(PolicyGradient())
-    by_token = bias(SamplerCorrection(PolicyGradient(), math.inf))
+    by_token = bias(SamplerCorrection(math.inf).around(PolicyGradient()))
     assert uncorrected > 0.02
     assert by_token > 1e-3
-    assert bias(SamplerCorrection(PolicyGradient(), math.inf, level="sequence")) < 1e-12
-    assert bias(SamplerCorrection(PolicyGradient(), 0.5, level="sequence")) > 1e-3  # a bound is paid for with bias
+    assert bias(SamplerCorrection(math.inf, level="sequence").around(PolicyGradient())) < 1e-12
+    assert (
+        bias(SamplerCorrection(0.5, level="sequence").around(PolicyGradient())) > 1e-3
+    )  # a bound is paid for with bias
 
 
 def test_a_demonstration_has_no_sampler():
     given = batch([1.0, 1.0])
     nothing = torch.full_like(given.sampler_log_probs, float("nan"))
     with pytest.raises(LearnerError, match="sampler"):
-        SamplerCorrection(PolicyGradient())(dataclasses.replace(given, sampler_log_probs=nothing))
+        SamplerCorrection().around(PolicyGradient())(dataclasses.replace(given, sampler_log_probs=nothing))
 
 
 def test_a_correction_passes_on_what_its_objective_can_do():
-    assert SamplerCorrection(ClippedRatio()).corrects_reuse
-    assert not SamplerCorrection(PolicyGradient()).corrects_reuse
-    assert not SamplerCorrection(PolicyGradient()).needs_reference
+    assert SamplerCorrection().around(ClippedRatio()).corrects_reuse
+    assert not SamplerCorrection().around(PolicyGradient()).corrects_reuse
+    assert not SamplerCorrection().around(PolicyGradient()).needs_reference
 
 
 @pytest.mark.parametrize("settings", [{"maximum": 0.0}, {"mode": "clip"}, {"level": "turn"}])
 def test_nonsense_is_refused(settings):
     with pytest.raises(ConfigurationError):
-        SamplerCorrection(PolicyGradient(), **settings)
+        SamplerCorrection(**settings)
     with pytest.raises(ConfigurationError):
         WeightedPolicyGradient(-1.0)
