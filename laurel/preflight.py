@@ -80,30 +80,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         raise ConfigurationError(
             f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
         )
-    alone = not (isinstance(algorithm.source, Sampled) and algorithm.source.self_play)
-    if arguments["samples_per_prompt"] == 1 and alone and _compares_siblings(algorithm.credit):
-        raise ConfigurationError(
-            f"'{algorithm.name}' compares the samples of a prompt, so samples_per_prompt=1 teaches it nothing.",
-            hint="take at least 2 (8 is usual), or a method without this comparison, such as reinforce.",
-        )
-    if algorithm.step.minibatches > arguments["prompts_per_step"]:
-        raise ConfigurationError(
-            f"{algorithm.step.minibatches} minibatches of {arguments['prompts_per_step']} prompts per step leave some "
-            "without a prompt.",
-            hint="a prompt stays whole: lower algorithm.minibatches, or raise prompts_per_step.",
-        )
-    fitted: CriticSettings | None = arguments["critic"]
-    if algorithm.needs_critic and fitted is not None and (fitted.minibatches or 1) > arguments["prompts_per_step"]:
-        raise ConfigurationError(
-            f"critic: {fitted.minibatches} minibatches of {arguments['prompts_per_step']} prompts per step leave some "
-            "without a prompt.",
-            hint="a prompt stays whole: lower critic.minibatches, or raise prompts_per_step.",
-        )
-    if isinstance(algorithm.source, Compared) and algorithm.source.mismatched and arguments["prompts_per_step"] < 2:
-        raise ConfigurationError(
-            f"'{algorithm.name}' joins each prompt with an answer to another one of the step, and there is none.",
-            hint="set prompts_per_step to at least 2; the more, the better its estimate of the divergence.",
-        )
+    _check_batch(algorithm, arguments)
     _check_learning(algorithm, arguments["reward"])
     check_asked(arguments)
     check_given(arguments)
@@ -122,6 +99,30 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         if not graded:
             raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
         check_splits(arguments["tasks"], arguments["held_out"], arguments["environment"])
+
+
+def _check_batch(algorithm: Algorithm, arguments: Mapping[str, Any]) -> None:
+    """Refuse a step too small for what the method compares or splits."""
+    alone = not (isinstance(algorithm.source, Sampled) and algorithm.source.self_play)
+    if arguments["samples_per_prompt"] == 1 and alone and _compares_siblings(algorithm.credit):
+        raise ConfigurationError(
+            f"'{algorithm.name}' compares the samples of a prompt, so samples_per_prompt=1 teaches it nothing.",
+            hint="take at least 2 (8 is usual), or a method without this comparison, such as reinforce.",
+        )
+    fitted: CriticSettings | None = arguments["critic"] if algorithm.needs_critic else None
+    wanted = {"algorithm": algorithm.step.minibatches, "critic": (fitted.minibatches or 1) if fitted is not None else 1}
+    for name, minibatches in wanted.items():
+        if minibatches > arguments["prompts_per_step"]:
+            raise ConfigurationError(
+                f"{name}: {minibatches} minibatches of {arguments['prompts_per_step']} prompts per step leave some "
+                "without a prompt.",
+                hint=f"a prompt stays whole: lower {name}.minibatches, or raise prompts_per_step.",
+            )
+    if isinstance(algorithm.source, Compared) and algorithm.source.mismatched and arguments["prompts_per_step"] < 2:
+        raise ConfigurationError(
+            f"'{algorithm.name}' joins each prompt with an answer to another one of the step, and there is none.",
+            hint="set prompts_per_step to at least 2; the more, the better its estimate of the divergence.",
+        )
 
 
 def _check_learning(algorithm: Algorithm, reward: Reward | None) -> None:
