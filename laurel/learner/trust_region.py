@@ -27,11 +27,14 @@ from laurel.learner.weights import TrainedWeights
 from laurel.metrics import Metric
 from laurel.policy import Packed, Policy
 from laurel.policy.divergence import Compared, divergence
-from laurel.policy.fisher import add_fisher_product, check_tangents, predictors
+from laurel.policy.fisher import Linearised, add_fisher_product, check_tangents, predictors
 from laurel.policy.log_probs import Head
 
 SOLVED = 1e-10
 """A system is solved once its residual is this fraction of the right-hand side."""
+
+CANCELLED = 1e-2
+"""Where less than this is left of x^T g after the damping is taken off, rounding may be most of it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Outcome:
             was tried.
         improvement: by how much the measured loss fell; 0 if the step was refused.
         predicted_improvement: by how much it would have fallen along its gradient.
-        residual, products: of the conjugate gradient; products with F counts the one that scales the step too.
+        residual, products: of the conjugate gradient; a product that only scales the step counts too.
     """
 
     refused: str | None
@@ -133,8 +136,8 @@ def search(
         region: delta, damping, how long to look.
     """
     solution = conjugate_gradient(lambda v: fisher(v) + region.damping * v, gradient, iterations=region.iterations)
-    curvature = float(solution.x @ fisher(solution.x))
-    cost = {"residual": solution.residual, "products": solution.products + 1}
+    curvature, more = _curvature(solution.x, gradient, fisher, region.damping)
+    cost = {"residual": solution.residual, "products": solution.products + more}
     if not 0 < curvature < float("inf"):
         why = f"there is no curvature along the step (x F x = {curvature:.3g})"
         return Outcome(why, 0, 0.0, float("nan"), 0.0, 0.0, **cost)  # type: ignore[arg-type]
@@ -149,6 +152,15 @@ def search(
         step.mul_(0.5)
     why = f"none of {region.halvings + 1} step lengths improved the surrogate within a KL of {region.maximum_kl:g}"
     return Outcome(why, region.halvings, 0.0, full_kl, 0.0, predicted, **cost)  # type: ignore[arg-type]
+
+
+def _curvature(x: Tensor, gradient: Tensor, fisher: Callable[[Tensor], Tensor], damping: float) -> tuple[float, int]:
+    """x F x, and how many products it took: none where x^T g - c x^T x says it, as the residual is orthogonal to x."""
+    total = float(x @ gradient)
+    curvature = total - damping * float(x @ x)
+    if curvature > CANCELLED * total:
+        return curvature, 0
+    return float(x @ fisher(x)), 1
 
 
 class TrustRegionSearch(TrainedWeights):
@@ -191,7 +203,9 @@ class TrustRegionSearch(TrainedWeights):
         counts = [torch.bincount(packed.row_of, minlength=len(packed.row_predictors)) for packed in batch]
         visits = [count.double() / tokens for count in counts]
         old_head = _copied(self.policy.head)
-        before = [predictors(self.policy, packed) for packed in batch]
+        # The graph of one micro-batch is what its backward pass held too; those of several would be more.
+        kept = Linearised.of(self.policy, batch[0]) if len(batch) == 1 else None
+        before = [kept.hidden.detach()] if kept else [predictors(self.policy, packed) for packed in batch]
 
         def tried(displacement: Tensor) -> tuple[float, float]:
             self._place(start, displacement)
@@ -201,7 +215,7 @@ class TrustRegionSearch(TrainedWeights):
                 kl += float(share @ divergence(old, old_head, now, packed.rows).double())
             return measured(), kl
 
-        outcome = search(gradient, lambda v: self._fisher(batch, visits, v), tried, loss, self.region)
+        outcome = search(gradient, lambda v: self._fisher(batch, visits, v, kept), tried, loss, self.region)
         self.refused = outcome.refused
         if outcome.refused is None:
             self.done += 1
@@ -211,12 +225,14 @@ class TrustRegionSearch(TrainedWeights):
         changed, count = self._changed_since(inspected)
         return outcome, changed, count
 
-    def _fisher(self, batch: Sequence[Packed], visits: Sequence[Tensor], direction: Tensor) -> Tensor:
+    def _fisher(
+        self, batch: Sequence[Packed], visits: Sequence[Tensor], direction: Tensor, kept: Linearised | None
+    ) -> Tensor:
         self.clear_gradients()
         named = self._split(direction)
         with torch.enable_grad():
             for packed, share in zip(batch, visits, strict=True):
-                add_fisher_product(self.policy, packed, named, share)
+                add_fisher_product(self.policy, kept or Linearised.of(self.policy, packed), named, share)
                 self.gather_gradients()
         return self._flat_gradient()
 

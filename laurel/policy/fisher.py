@@ -17,8 +17,8 @@ Source: Schulman et al. 2015, arXiv 1502.05477, appendix C.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,9 +45,30 @@ _TOLERANCE = 1e-3
 _TOLERANCE_16_BIT = 0.05
 
 
+@dataclass(frozen=True)
+class Linearised:
+    """What all products at the same weights share, so that it is computed once.
+
+    Attributes:
+        packed: whose scored tokens' states are meant.
+        hidden: [R, D] their final hidden states, with the graph that leads to them.
+        attention: where tangents pass, with its masks.
+    """
+
+    packed: Packed
+    hidden: Tensor
+    attention: TangentAttention
+
+    @classmethod
+    def of(cls, policy: Policy, packed: Packed) -> Linearised:
+        """At the weights as they are: it is wrong once they have changed."""
+        with torch.enable_grad():
+            return cls(packed, predictors(policy, packed), TangentAttention(packed))
+
+
 def add_fisher_product(
     policy: Policy,
-    packed: Packed,
+    at: Linearised,
     direction: Mapping[str, Tensor],
     weights: Tensor,
     *,
@@ -56,22 +77,22 @@ def add_fisher_product(
     """Add F v to the gradients of the trainable parameters.
 
     Args:
-        packed: whose scored tokens' states are meant.
+        at: the packed row and what is kept of it; its graph stays, for further products.
         direction: v, a tensor for every trainable parameter by its name.
         weights: [R] w_s for every row of logits; those of all packed rows of a step sum to 1.
         chunk_elements: most logits to hold at once.
     """
-    head = policy.head
+    head, hidden, packed = policy.head, at.hidden, at.packed
     head_direction = _of_head(policy, direction)
-    moved = hidden_tangents(policy, packed, direction)
-    hidden = predictors(policy, packed)
+    moved = hidden_tangents(policy, packed, direction, at.attention)
     gradients = _head_product(hidden.detach(), moved, head, head_direction, packed.rows, weights, chunk_elements)
     pairs = [
         (output, gradient.to(output.dtype))
         for output, gradient in zip((hidden, head.weight, head.bias), gradients, strict=True)
         if output is not None and output.requires_grad
     ]
-    torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
+    outputs, upstream = zip(*pairs, strict=True)
+    torch.autograd.backward(outputs, upstream, retain_graph=True)
 
 
 def predictors(policy: Policy, packed: Packed) -> Tensor:
@@ -79,7 +100,9 @@ def predictors(policy: Policy, packed: Packed) -> Tensor:
     return policy.hidden_states(packed.tokens, packed.positions, TreeAttention.of(packed), packed.row_predictors)
 
 
-def hidden_tangents(policy: Policy, packed: Packed, direction: Mapping[str, Tensor]) -> Tensor:
+def hidden_tangents(
+    policy: Policy, packed: Packed, direction: Mapping[str, Tensor], attention: TangentAttention
+) -> Tensor:
     """[R, D] derivative along `direction` of the final hidden states of the rows of logits, by forward mode."""
     decoder = policy.model.get_decoder()
     named = {id(parameter): name for name, parameter in policy.trainable_parameters().items()}
@@ -97,7 +120,7 @@ def hidden_tangents(policy: Policy, packed: Packed, direction: Mapping[str, Tens
             "position_ids": packed.positions.unsqueeze(0),
             "use_cache": False,
         }
-        with attending(TangentAttention(packed)):
+        with attending(attention):
             states = functional_call(decoder, dual, kwargs=inputs).last_hidden_state
         rows = states.flatten(0, 1).index_select(0, packed.row_predictors)
         value, tangent = forward_ad.unpack_dual(rows)  # type: ignore[no-untyped-call]
@@ -111,27 +134,32 @@ def _padding_rows(decoder: torch.nn.Module) -> dict[int, int]:
 
 
 class TangentAttention(AttentionPlan):
-    """Tree attention in operations that know their tangents: dense, some queries at a time, nothing kept."""
+    """Tree attention in operations that know their tangents: dense, some queries at a time; only masks are kept."""
 
     def __init__(self, packed: Packed) -> None:
         self._packed = packed
-        self._masks: dict[int | None, list[tuple[slice, Tensor]]] = {}
+        self._blocks: dict[int | None, list[tuple[slice, Tensor, Tensor]]] = {}
 
     def attend(self, call: LayerCall) -> Tensor:
         """See `AttentionPlan`: [1, T, H, Dv]."""
-        if call.window not in self._masks:
-            self._masks[call.window] = visible(self._packed.layout, self._packed.positions, call.window)
+        if call.window not in self._blocks:
+            self._blocks[call.window] = list(self._cut(call.window))
         parts = []
-        for place, allowed in self._masks[call.window]:
+        for queries, read, allowed in self._blocks[call.window]:
+            key, value = (part.index_select(2, read) for part in (call.key, call.value))
+            some = replace(call, query=call.query[:, :, queries], key=key, value=value)
+            with sdpa_kernel(SDPBackend.MATH):  # the flash kernels have no tangents
+                parts.append(masked_attention(some, allowed))
+        return torch.cat(parts, 1)
+
+    def _cut(self, window: int | None) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Some queries, the places that any of them reads, and who reads what."""
+        for place, allowed in visible(self._packed.layout, self._packed.positions, window):
             for start in range(0, len(allowed), QUERIES_AT_ONCE):
                 stop = min(start + QUERIES_AT_ONCE, len(allowed))
-                queries = slice(place.start + start, place.start + stop)
                 read = torch.nonzero(allowed[start:stop, :stop].any(0)).squeeze(1)  # siblings are not
-                key, value = (part.index_select(2, place.start + read) for part in (call.key, call.value))
-                some = replace(call, query=call.query[:, :, queries], key=key, value=value)
-                with sdpa_kernel(SDPBackend.MATH):  # the flash kernels have no tangents
-                    parts.append(masked_attention(some, allowed[start:stop].index_select(1, read)))
-        return torch.cat(parts, 1)
+                queries = slice(place.start + start, place.start + stop)
+                yield queries, place.start + read, allowed[start:stop].index_select(1, read)
 
 
 def check_tangents(policy: Policy) -> None:
@@ -145,7 +173,7 @@ def check_tangents(policy: Policy) -> None:
     noise = torch.Generator().manual_seed(0)
     direction = {name: _noise(parameter, noise) for name, parameter in parameters.items()}
     try:
-        moved = hidden_tangents(policy, packed, direction).double()
+        moved = hidden_tangents(policy, packed, direction, TangentAttention(packed)).double()
     except torch.OutOfMemoryError:
         raise
     except (NotImplementedError, RuntimeError) as error:

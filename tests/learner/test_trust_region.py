@@ -116,6 +116,23 @@ def test_a_step_in_a_table(delta: float) -> None:
         assert improvement == pytest.approx(outcome.predicted_improvement, rel=0.1)
 
 
+@pytest.mark.parametrize(("damping", "more"), [(0.0, 0), (0.1, 0), (10.0, 1)])
+def test_an_unfinished_solution_is_scaled_by_its_own_curvature(damping: float, more: int) -> None:
+    """After three iterations x^T g - c x^T x is x^T F x; where the damping is nearly all of x^T g it is computed."""
+    table, region = Table(), TrustRegion(1e-4, iterations=3, damping=damping)
+    matrix, asked = table.fisher(), []
+
+    def fisher(direction: torch.Tensor) -> torch.Tensor:
+        asked.append(direction)
+        return matrix @ direction
+
+    outcome = search(table.gradient(), fisher, table.tried, float(table.loss(table.start)), region)
+    solved = conjugate_gradient(lambda v: matrix @ v + damping * v, table.gradient(), iterations=3).products
+    assert outcome.refused is None and outcome.products == len(asked) == solved + more
+    step = (table.now - table.start).flatten() * 2.0**outcome.halvings
+    assert 0.5 * float(step @ matrix @ step) == pytest.approx(1e-4, rel=1e-9)
+
+
 def test_a_step_is_the_best_one_that_the_parabola_allows() -> None:
     """No other direction of the same quadratic KL improves the tangent of the surrogate more."""
     table, region = Table(), TrustRegion(1e-4, iterations=50, damping=0.0)

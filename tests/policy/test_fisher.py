@@ -14,7 +14,7 @@ from small_models import random_tree, write_model
 
 from laurel.errors import ConfigurationError
 from laurel.policy import LoraSettings, Packed, Policy, load, pack
-from laurel.policy.fisher import add_fisher_product, check_tangents
+from laurel.policy.fisher import Linearised, add_fisher_product, check_tangents
 from laurel.policy.tree_attention import TreeAttention
 from laurel.tree import Sampling, Segment, Source, Support, Tree
 
@@ -43,7 +43,7 @@ def product(policy: Policy, packed: Packed, direction: Vectors, **more: int) -> 
     parameters = policy.trainable_parameters()
     for parameter in parameters.values():
         parameter.grad = None
-    add_fisher_product(policy, packed, direction, visits(packed), **more)
+    add_fisher_product(policy, Linearised.of(policy, packed), direction, visits(packed), **more)
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in parameters.items()}
 
 
@@ -72,6 +72,18 @@ def exact(tmp_path: Path) -> Policy:
     policy = load(write_model(tmp_path / "exact", config), device="cpu")
     policy.model.double()
     return policy
+
+
+def test_one_graph_serves_any_number_of_products(exact: Policy) -> None:
+    packed = packed_trees()
+    kept = Linearised.of(exact, packed)
+    for seed in (1, 2, 1):
+        alone = product(exact, packed, noise(exact, seed))
+        for parameter in exact.trainable_parameters().values():
+            parameter.grad = None
+        add_fisher_product(exact, kept, noise(exact, seed), visits(packed))
+        for name, parameter in exact.trainable_parameters().items():
+            assert parameter.grad is not None and torch.equal(parameter.grad, alone[name])
 
 
 def test_products_are_those_of_the_fisher_matrix_of_whole_distributions(exact: Policy) -> None:
