@@ -16,6 +16,7 @@ import torch
 import laurel
 from laurel.evaluation import Evaluation
 from laurel.metrics import Metric, merge
+from laurel.policy import Policy
 from laurel.runs import Run, current_versions
 from laurel.tree import Source
 from studies.learning_methods import algorithm, family_of, settings_of
@@ -23,7 +24,10 @@ from studies.learning_tasks import LearningTask, learning_tasks
 
 PROMPTS, SAMPLES = 16, 8
 EVALUATIONS, EVALUATION_SAMPLES = 8, 8
-SHAPE = {"hidden_size": 64, "layers": 1, "heads": 2, "context_length": 16}
+SHAPE: Mapping[str, Any] = {"hidden_size": 64, "layers": 1, "heads": 2, "context_length": 16, "initial_scale": 0.1}
+"""Of the policy. From weights of the usual 0.02 the first updates push all prompts to one answer, which most runs that
+failed never left; see `laurel.policy.tiny`."""
+CLONING_STEPS, CLONING_RATE = 60, 3e-3
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,30 @@ def chosen(name: str, task: LearningTask) -> dict[str, Any]:
         "steps": task.steps,
         "prompts": PROMPTS,
         "samples": SAMPLES,
-        "shape": SHAPE,
+        "shape": dict(SHAPE),
+        "cloned": None if task.known is None else [len(task.known), CLONING_STEPS, CLONING_RATE],
         "evaluation": [EVALUATIONS, EVALUATION_SAMPLES],
         "task": f"{task.title}; {len(task.training)} and {len(task.held_out)}",
     }
+
+
+def untaught(task: LearningTask, seed: int, folder: Path) -> Policy:
+    """The policy that a run starts with: random weights, which have cloned what is known before, if anything is."""
+    policy = laurel.policy.tiny(alphabet=task.alphabet, seed=seed, **SHAPE)
+    if task.known is not None:
+        laurel.train(
+            policy=policy,
+            tasks=task.known,
+            algorithm=laurel.clone(),
+            steps=CLONING_STEPS,
+            prompts_per_step=len(task.known),
+            optimiser=laurel.OptimiserSettings(learning_rate=CLONING_RATE, schedule="linear"),
+            checkpoint_every=CLONING_STEPS,
+            seed=seed,
+            run=folder / "cloning",
+            progress=Clock(),
+        )
+    return policy
 
 
 def learn(name: str, task_name: str, seed: int, *, steps: int | None = None) -> Learned:
@@ -102,7 +126,7 @@ def learn(name: str, task_name: str, seed: int, *, steps: int | None = None) -> 
     every = max(1, steps // EVALUATIONS)
     with tempfile.TemporaryDirectory() as folder:
         run = laurel.train(
-            policy=laurel.policy.tiny(alphabet=task.alphabet, seed=seed, **SHAPE),
+            policy=untaught(task, seed, Path(folder)),
             tasks=task.training,
             held_out=task.held_out,
             algorithm=algorithm(name, task.longest),

@@ -85,7 +85,8 @@ def run_all(cells: list[tuple[str, str, int]], workers: int, path: Path = KEPT) 
                 file.write(json.dumps(asdict(learned)) + "\n")
                 file.flush()
                 where = f"[{count}/{len(cells)}, {time.monotonic() - started:.0f} s]"
-                print(f"{where} {learned.method} on {learned.task}, seed {learned.seed}: {learned.returns[-1]:.3f}")
+                text = f"{learned.method} on {learned.task}, seed {learned.seed}: {learned.returns[-1]:.3f}"
+                print(f"{where} {text}", flush=True)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

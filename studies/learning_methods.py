@@ -61,17 +61,23 @@ FAMILIES = (
         "a learned critic, four epochs",
         ("ppo", "turn_ppo"),
         entropy=0.02,
-        learning_rate=1.5e-3,
         critic_rate=2e-3,
         settings={"bootstrap": False},
     ),
-    Family("pairs of one's own samples", ("online_dpo",), entropy=0.0, settings={"beta": 0.1}),
+    # No method of this family has a bonus. A judge that may err leaves the loser of a pair a chance, so that
+    # answers which lost once are still tried.
+    Family(
+        "pairs of one's own samples",
+        ("online_dpo",),
+        entropy=0.0,
+        settings={"beta": 0.5, "label_smoothing": 0.05},
+    ),
     Family(
         "a trust region",
         ("trpo",),
-        entropy=0.05,
+        entropy=0.03,
         learning_rate=None,
-        settings={"maximum_kl": 0.02, "iterations": 5},
+        settings={"maximum_kl": 0.01, "iterations": 5},
     ),
 )
 CONTROLS: Mapping[str, tuple[str, Mapping[str, Any]]] = {"myopic turn_ppo": ("turn_ppo", {"discount": 0.0})}
@@ -112,10 +118,14 @@ def left_out() -> dict[str, str]:
     }
     found = {}
     for name, source in ((name, method().source) for name, method in METHODS.items()):
-        if isinstance(source, Sampled) and source.self_play:
+        if isinstance(source, Sampled) and (source.self_play or source.recovers is not None):
             found[name] = reasons[Demonstrated]
+        elif isinstance(source, Sampled) and source.taught:
+            found[name] = "moves towards a teacher that knows the answers; it does not find them"
         elif type(source) in reasons:
             found[name] = reasons[type(source)]
+        elif name == "step_ppo":
+            found[name] = "needs a scorer of steps; an answer of one letter has a single step, and nothing scores it"
         elif not any(name in family.members for family in FAMILIES):
             found[name] = "no family names its settings"
     return found

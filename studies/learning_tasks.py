@@ -1,6 +1,7 @@
 """Two tasks with known answers, small enough for a policy from scratch to solve in seconds.
 
-`letters`: one turn, one sparse reward at its end. `digging`: two turns, of which the first decides.
+`letters`: one turn, one sparse reward at its end, from nothing. `digging`: two turns, of which the first decides, from
+a policy that knows the moves, and makes the right ones now and then.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import ClassVar
 from laurel.environments import Conversation, Environment
 from laurel.environments.conversation import Dialogue
 from laurel.environments.environment import Turn
+from laurel.policy.tiny import END
 from laurel.rewards import Reward, exact_match
 from laurel.rollout import Limits
 from laurel.tasks import Task, TaskSet
@@ -24,8 +26,8 @@ class Digging(Conversation):
 
         prompt        a:          the spade lies in room a
         policy        a           fetches it, and earns nothing yet
-        environment   b:          the ore is in room b
-        policy        b           digs there: 1 with the spade, `by_hand` without it; elsewhere 0. Terminated
+        environment   y:          the ore is in pit y
+        policy        y           digs there: 1 with the spade, `by_hand` without it; elsewhere 0. Terminated
 
     In its first turn the policy may write "$" instead: it has a coin, worth `coin` at once, and no spade. Whatever else
     it writes earns nothing and is no spade either. Nothing that it reads afterwards tells whether it has the spade, so
@@ -34,13 +36,14 @@ class Digging(Conversation):
     Best: the spade, and 1. Myopic, by what each turn earns itself: the coin, and `coin + by_hand`.
 
     Attributes:
-        rooms: their letters.
+        rooms, pits: their letters; no letter is both, so that a policy of one layer can tell what it was shown when.
         coin, by_hand: what they are worth.
-        seed: which rooms the games have.
+        seed: which rooms and pits the games have.
     """
 
     runs_in_process: ClassVar[bool] = True
     rooms: str = "ab"
+    pits: str = "xy"
     coin: float = 0.1
     by_hand: float = 0.2
     seed: int = 0
@@ -48,19 +51,37 @@ class Digging(Conversation):
     def tasks(self, count: int, *, first: int = 0) -> TaskSet:
         """`count` games, numbered from `first`."""
         games = (f"game-{index}" for index in range(first, first + count))
-        return TaskSet("digging", tuple(Task(name, f"{self._drawn('spade', name)}:") for name in games))
+        return TaskSet("digging", tuple(Task(name, f"{self._spade(name)}:") for name in games))
+
+    def known(self) -> TaskSet:
+        """Every move once and the right one again, in all games as they may be shown.
+
+        Who clones that plays by the rules, and makes every other of his first moves well.
+        """
+        firsts = [(f"{spade}:", move) for spade in self.rooms for move in f"{self.rooms}${spade}"]
+        seconds = [
+            (f"{said}{move}{END}{ore}:", dug)
+            for said, move in firsts
+            for ore in self.pits
+            for dug in f"{self.pits}{ore}"
+        ]
+        moves = enumerate([*firsts, *seconds])
+        return TaskSet("known moves", tuple(Task(f"move-{number}", shown, move) for number, (shown, move) in moves))
 
     def converse(self, task: Task, rollout_id: str) -> Dialogue:
         """One game."""
-        ore = self._drawn("ore", task.id)
+        ore = self._drawn(self.pits, f"ore/{task.id}")
         first = yield str(task.prompt)
         second = yield Turn(f"{ore}:", reward=self.coin if first == "$" else 0.0)
         if second != ore:
             return 0.0
-        return 1.0 if first == self._drawn("spade", task.id) else self.by_hand
+        return 1.0 if first == self._spade(task.id) else self.by_hand
 
-    def _drawn(self, what: str, name: str) -> str:
-        return random.Random(f"{self.seed}/{what}/{name}").choice(self.rooms)
+    def _spade(self, name: str) -> str:
+        return self._drawn(self.rooms, f"spade/{name}")
+
+    def _drawn(self, places: str, what: str) -> str:
+        return random.Random(f"{self.seed}/{what}").choice(places)
 
 
 @dataclass(frozen=True)
@@ -75,6 +96,7 @@ class LearningTask:
         steps: updates in a run.
         optimum: the expected return of the best policy.
         solved: the held-out return from which on it counts as solved.
+        known: what a policy clones before anything is measured; None: it starts from random weights.
         reward, environment: who pays.
     """
 
@@ -86,6 +108,7 @@ class LearningTask:
     steps: int
     optimum: float
     solved: float
+    known: TaskSet | None = None
     reward: Reward | None = None
     environment: Environment | None = None
 
@@ -121,14 +144,15 @@ def learning_tasks() -> dict[str, LearningTask]:
         ),
         "digging": LearningTask(
             "two turns: fetch the spade and earn nothing, or take the coin (0.1); then dig: 1 with the spade, 0.2 by "
-            "hand. The coin is worth 0.3 in all",
-            f"{game.rooms}$:",
+            "hand. The coin is worth 0.3 in all. The policy starts as a clone of a player who does well now and then",
+            f"{game.rooms}{game.pits}$:",
             game.tasks(512),
-            game.tasks(64, first=512),
+            game.tasks(32, first=512),
             Limits(max_new_tokens=2, max_turns=2),
-            steps=100,
+            steps=40,
             optimum=1.0,
             solved=0.9,
+            known=game.known(),
             environment=game,
         ),
     }

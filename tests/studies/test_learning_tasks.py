@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import laurel
 from laurel.tasks import Task
 from laurel.tree import Ending
 from studies.learning_tasks import Digging, learning_tasks
@@ -30,7 +31,7 @@ def test_the_first_turn_decides_and_the_last_one_pays() -> None:
     game = Digging()
     for task in game.tasks(20):
         spade, ore = shown(game, task)
-        elsewhere = {"a": "b", "b": "a"}
+        elsewhere = {"a": "b", "b": "a", "x": "y", "y": "x"}
         assert played(game, task, spade, ore) == (0, 1)
         assert played(game, task, elsewhere[spade], ore) == (0, game.by_hand)
         assert played(game, task, "$", ore) == (game.coin, game.by_hand)
@@ -43,11 +44,11 @@ def test_the_best_policy_of_all_earns_the_optimum_and_the_myopic_one_does_not() 
     """A policy writes one of three things first for each prompt, and then one of two for each prompt and ore."""
     game = Digging()
     task = {shown(game, task): task for task in game.tasks(64)}
-    worlds = list(itertools.product("ab", "ab"))
+    worlds = list(itertools.product("ab", "xy"))
     assert sorted(task) == worlds
     returns, greedy = [], []
     for firsts in itertools.product("ab$", repeat=2):
-        for seconds in itertools.product("ab", repeat=4):
+        for seconds in itertools.product("xy", repeat=4):
             earned = [
                 played(game, task[world], firsts["ab".index(world[0])], second)
                 for world, second in zip(worlds, seconds, strict=True)
@@ -56,6 +57,21 @@ def test_the_best_policy_of_all_earns_the_optimum_and_the_myopic_one_does_not() 
             greedy.append((sum(turn for turn, _ in earned), returns[-1]))
     assert max(returns) == learning_tasks()["digging"].optimum == 1
     assert max(greedy)[1] == game.coin + game.by_hand < 0.5
+
+
+def test_what_is_known_before_is_a_player_who_is_right_every_other_time_in_his_first_turn() -> None:
+    game = Digging()
+    moves = list(game.known())
+    firsts = {room: sorted(str(t.reference) for t in moves if t.prompt == f"{room}:") for room in "ab"}
+    assert firsts == {"a": ["$", "a", "a", "b"], "b": ["$", "a", "b", "b"]}
+    seconds = [task for task in moves if len(str(task.prompt)) > 2]
+    assert len(moves) == 8 + len(seconds) == 8 + 8 * 2 * 3
+    assert sum(task.reference == str(task.prompt)[-2] for task in seconds) * 3 == 2 * len(seconds)
+    policy = laurel.policy.tiny(alphabet=learning_tasks()["digging"].alphabet)
+    (end,) = policy.end_ids  # a turn that is known reads as one that was played
+    shown = next(task for task in seconds if str(task.prompt).startswith("a:$"))
+    played = [*policy.encode_prompt("a:"), *policy.encode_prompt("$"), end, *policy.bridge("x:", ended_turn=True)]
+    assert list(policy.encode_prompt(str(shown.prompt))) == played
 
 
 def test_rooms_are_drawn_evenly_and_held_out_games_are_others() -> None:
