@@ -49,7 +49,8 @@ class Family:
 
 FAMILIES = (
     Family("advantages in units of the return", ("reinforce", "remax", "rloo", "dr_grpo"), entropy=0.05),
-    Family("standardised advantages", ("cispo", "dapo", "grpo", "gspo", "reinforce_plus_plus"), entropy=0.1),
+    Family("advantages standardised by prompt", ("cispo", "dapo", "grpo", "gspo"), entropy=0.3),
+    Family("advantages standardised over the step", ("reinforce_plus_plus",), entropy=0.1),
     Family(
         "values by continuations",
         ("vine_ppo",),
@@ -61,6 +62,7 @@ FAMILIES = (
         "a learned critic, four epochs",
         ("ppo", "turn_ppo"),
         entropy=0.02,
+        learning_rate=1.5e-3,
         critic_rate=2e-3,
         settings={"bootstrap": False},
     ),

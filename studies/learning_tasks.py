@@ -149,7 +149,7 @@ def learning_tasks() -> dict[str, LearningTask]:
             game.tasks(512),
             game.tasks(32, first=512),
             Limits(max_new_tokens=2, max_turns=2),
-            steps=40,
+            steps=100,
             optimum=1.0,
             solved=0.9,
             known=game.known(),
