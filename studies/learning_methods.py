@@ -48,7 +48,7 @@ class Family:
 
 
 FAMILIES = (
-    Family("advantages in units of the return", ("reinforce", "remax", "rloo", "dr_grpo"), entropy=0.05),
+    Family("advantages in units of the return", ("reinforce", "remax", "rloo", "dr_grpo"), entropy=0.1),
     Family("advantages standardised by prompt", ("cispo", "dapo", "grpo", "gspo"), entropy=0.3),
     Family("advantages standardised over the step", ("reinforce_plus_plus",), entropy=0.1),
     Family(
@@ -62,7 +62,7 @@ FAMILIES = (
         "a learned critic, four epochs",
         ("ppo", "turn_ppo"),
         entropy=0.02,
-        learning_rate=1.5e-3,
+        learning_rate=2e-3,
         critic_rate=2e-3,
         settings={"bootstrap": False},
     ),
