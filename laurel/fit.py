@@ -21,7 +21,7 @@ from laurel.memory import enough_memory
 from laurel.metrics import Metric, merge
 from laurel.objectives import RewardObjective, reads_steps
 from laurel.policy import Policy, disagreement, export_reward_models
-from laurel.policy.fingerprint import check_frozen
+from laurel.policy.fingerprint import check_checkpoint
 from laurel.policy.saved_reward import MODEL
 from laurel.preferences import Calibration
 from laurel.progress import ProgressView
@@ -142,8 +142,7 @@ class Fit:
         checkpoint = self.run.load_checkpoint()
         if checkpoint is None:
             return 0
-        recorded = {**self.policy.description, "frozen": checkpoint.state.get("frozen", self.policy.frozen)}
-        check_frozen(recorded, self.policy.description, f"The checkpoint of step {checkpoint.step}")
+        check_checkpoint(checkpoint.step, checkpoint.state, self.policy)
         for number, (member, state) in enumerate(zip(self.members, checkpoint.state["members"], strict=True)):
             member.learner.load_state(checkpoint.tensors[f"member_{number}"], state["learner"])
             member.cursor.load_state(state["cursor"])

@@ -14,7 +14,7 @@ from laurel.experience import Gather, KeepsState
 from laurel.learner import Learner
 from laurel.memory import enough_memory
 from laurel.policy import Policy, Reference
-from laurel.policy.fingerprint import check_frozen
+from laurel.policy.fingerprint import check_checkpoint
 from laurel.progress import ProgressView
 from laurel.rewards import Grader, learning
 from laurel.rollout import LocalSampler
@@ -101,8 +101,7 @@ class Session:
         checkpoint = self.run.load_checkpoint()
         if checkpoint is None:
             return 0
-        recorded = {**self.policy.description, "frozen": checkpoint.state.get("frozen", self.policy.frozen)}
-        check_frozen(recorded, self.policy.description, f"The checkpoint of step {checkpoint.step}")
+        check_checkpoint(checkpoint.step, checkpoint.state, self.policy)
         self.policy.load_tensors(checkpoint.tensors["policy"])
         if self.reference is not None:
             self.reference.load_tensors(checkpoint.tensors["reference"])

@@ -15,8 +15,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from laurel.picture import Line, Panel
 from laurel.theory import chain_cost, log_log_slope, taught_everywhere, taught_on_path
-from studies.picture import Line, Panel
 from studies.publishing import publish, table
 from studies.strayed_policy import HORIZONS as TURNS
 from studies.strayed_policy import SEEDS, measured_costs, slope_with_interval

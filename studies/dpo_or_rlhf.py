@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from laurel.objectives import dpo_loss, ipo_loss
+from laurel.picture import Line, Panel
 from laurel.theory import (
     bradley_terry,
     fitted_rewards,
@@ -36,7 +37,6 @@ from laurel.theory import (
 )
 from laurel.tree import FloatArray
 from studies.intervals import quartiles
-from studies.picture import Line, Panel
 from studies.publishing import publish, table
 
 LETTERS, LENGTH, BETA, SEEDS = 3, 3, 0.5, 20

@@ -22,10 +22,10 @@ import numpy.typing as npt
 import torch
 
 from laurel.credit import Credit, LeaveOneOut, MonteCarloValues, continuation_name
+from laurel.picture import Line, Panel
 from laurel.theory import World, history_values, return_gradient, single_turn, token_histories
 from laurel.theory.world import History
 from laurel.tree import Ending, Outcome, Score, Segment, Source, Tree
-from studies.picture import Line, Panel
 from studies.publishing import publish, table
 
 HORIZONS = (2, 4, 8, 12)

@@ -26,6 +26,7 @@ import torch
 
 import laurel
 from laurel.learner import EnsembleSettings, LabelledReward
+from laurel.picture import Line, Panel
 from laurel.preferences import RewardTeacher
 from laurel.preferences.queries import SELECTIONS
 from laurel.rewards import in_process
@@ -33,7 +34,6 @@ from laurel.tasks import Task, TaskSet
 from studies.intervals import bootstrap_interval, quartiles
 from studies.label_world import PER_ROUND, ROUNDS, Answers, returns_by_round
 from studies.learning import end_with_parent
-from studies.picture import Line, Panel
 from studies.publishing import publish, table
 
 SEEDS, RUN_SEEDS = 40, 6

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from laurel.algorithms import METHODS
+from laurel.picture import COLOURS, Line, Panel
 from studies.intervals import bootstrap_interval, interquartile_mean, stratified_interval
 from studies.learned import Learned
 from studies.learning_methods import CONTROLS, FAMILIES, Family, family_of, left_out, settings_of
 from studies.learning_tasks import LearningTask, learning_tasks
-from studies.picture import COLOURS, Line, Panel
 from studies.publishing import RESULTS, publish
 
 Results = Mapping[tuple[str, str], Sequence[Learned]]

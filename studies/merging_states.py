@@ -17,10 +17,10 @@ from collections.abc import Callable, Hashable
 import numpy as np
 import torch
 
+from laurel.picture import Line, Panel
 from laurel.theory import World, batch_monte_carlo, batch_temporal_difference, history_values, path_episode, single_turn
 from laurel.theory.world import History
 from studies.intervals import quartiles
-from studies.picture import Line, Panel
 from studies.publishing import publish, table
 
 HORIZON = 8

@@ -27,11 +27,11 @@ from laurel.best_of import best_of_kl
 from laurel.judged import comparison
 from laurel.learner import OptimiserSettings, RewardLearner
 from laurel.objectives import BradleyTerry
+from laurel.picture import Line, Panel
 from laurel.policy import Policy, pessimistic, reward_model_for, tiny
 from laurel.preferences import Kind, Preference, Query, ScriptedTeacher
 from laurel.tasks import Task
 from laurel.tree import Tree
-from studies.picture import Line, Panel
 from studies.publishing import publish, table
 
 Array = npt.NDArray[np.float64]

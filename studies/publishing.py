@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.picture import Panel, draw
+from laurel.picture import Panel, draw
 
 RESULTS = Path(__file__).parent / "results"
 

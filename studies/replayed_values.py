@@ -25,9 +25,9 @@ import numpy.typing as npt
 import torch
 
 from laurel.evaluation import wilson
+from laurel.picture import Line, Panel
 from laurel.theory import soft_bellman_policy
 from studies.intervals import quartiles
-from studies.picture import Line, Panel
 from studies.publishing import publish, table
 from studies.replay_learners import (
     DECAY,

@@ -26,6 +26,7 @@ from laurel.credit import LeaveOneOut
 from laurel.learner import Learner
 from laurel.learner.trust_region import search
 from laurel.objectives import clipped
+from laurel.picture import Line, Panel
 from laurel.policy import Policy, pack
 from laurel.policy.divergence import divergence
 from laurel.rollout import Job, LocalSampler
@@ -33,7 +34,6 @@ from laurel.tasks import Task
 from laurel.theory import example_logits, example_world, expected_return, group_tree, kl_divergence, path_log_probs
 from laurel.tree import Score, Tree
 from studies.intervals import quartiles
-from studies.picture import Line, Panel
 from studies.publishing import publish, table
 
 CLIP = 0.2

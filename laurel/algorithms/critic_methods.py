@@ -63,7 +63,7 @@ def ppo(
     """
     high = clip if clip_high is None else clip_high
     advantage = _advantage_term(values, decay, discount) + _cut_off(bootstrap)
-    credit: GeneralisedAdvantage | VTrace | Retrace
+    credit: GeneralisedAdvantage | VTrace
     if values == "gae":
         credit = GeneralisedAdvantage(decay, critic_decay, discount, standardise, bootstrap)
     else:

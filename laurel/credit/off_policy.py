@@ -14,7 +14,8 @@ lambda-return of `GeneralisedAdvantage`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -81,16 +82,25 @@ class VTrace:
         self, trees: Sequence[Tree], values: Sequence[FloatArray], log_ratios: Sequence[FloatArray]
     ) -> list[Credit]:
         """`log_ratios`: [T] per tree, log pi(a_t|s_t) - log mu(a_t|s_t) of policy tokens; others are not read."""
-
-        def weights(ratio: FloatArray) -> tuple[FloatArray, FloatArray]:
-            return np.minimum(ratio, self.rho_cap), self.decay * np.minimum(ratio, self.c_cap)
-
-        return _corrected(self, trees, values, log_ratios, weights)
+        credits = []
+        for tree, value, log_ratio in zip(trees, values, log_ratios, strict=True):
+            returns = self.returns(tree)
+            mask = policy_mask(tree, returns)
+            ratio = np.exp(np.where(mask, log_ratio, 0.0))
+            rho, carry = np.minimum(ratio, self.rho_cap), self.decay * np.minimum(ratio, self.c_cap)
+            seen = temporal_differences(
+                tree, value, returns, discount=self.discount, carry=carry, weight=rho, bootstrap=self.bootstrap
+            )
+            advantages = np.where(mask, rho * (seen.delta + self.discount * seen.following), 0.0)
+            credits.append(Credit(advantages, mask, np.where(mask, seen.before + seen.total, 0.0)))
+        return standardise_step(credits) if self.standardise else credits
 
 
 @dataclass(frozen=True)
-class Retrace:
-    """rho = w, c = decay min(w, 1): V^pi is the fixed point whatever mu is, because no difference is cut, only traces.
+class Retrace(VTrace):
+    """V-trace with rho = w, c = decay min(w, 1): V^pi is the fixed point whatever mu is.
+
+    No difference is cut, only traces are.
 
     Retrace is about action values. Here a state is the text so far, so the value of an action is that of the state
     that it leads to, Q_t = r_t + discount V(s_t+1), and one critic of states has said both. What its definition
@@ -101,51 +111,9 @@ class Retrace:
     A weight is not bounded, products of weights are: where pi and mu are far apart `VTrace` has less noise.
 
     Attributes:
-        decay, discount: in [0, 1].
-        standardise, bootstrap: as in `GeneralisedAdvantage`.
+        rho_cap: none; the others as in `VTrace`.
 
     Source: Munos et al. 2016, arXiv 1606.02647, equations 3 and 4.
     """
 
-    decay: float = 1.0
-    discount: float = 1.0
-    standardise: bool = False
-    bootstrap: bool = True
-    returns: Returns = field(default_factory=TotalReward)
-
-    needs_values = True
-    needs_log_ratios = True
-
-    def __post_init__(self) -> None:
-        check_fractions(decay=self.decay, discount=self.discount)
-
-    def __call__(
-        self, trees: Sequence[Tree], values: Sequence[FloatArray], log_ratios: Sequence[FloatArray]
-    ) -> list[Credit]:
-        """`log_ratios`: as in `VTrace`."""
-
-        def weights(ratio: FloatArray) -> tuple[FloatArray, FloatArray]:
-            return ratio, self.decay * np.minimum(ratio, 1.0)
-
-        return _corrected(self, trees, values, log_ratios, weights)
-
-
-def _corrected(
-    rule: VTrace | Retrace,
-    trees: Sequence[Tree],
-    values: Sequence[FloatArray],
-    log_ratios: Sequence[FloatArray],
-    weights: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
-) -> list[Credit]:
-    """The recursion of the module; `weights` makes rho and c of the ratios w, [T] each."""
-    credits = []
-    for tree, value, log_ratio in zip(trees, values, log_ratios, strict=True):
-        returns = rule.returns(tree)
-        mask = policy_mask(tree, returns)
-        rho, carry = weights(np.exp(np.where(mask, log_ratio, 0.0)))
-        seen = temporal_differences(
-            tree, value, returns, discount=rule.discount, carry=carry, weight=rho, bootstrap=rule.bootstrap
-        )
-        advantages = np.where(mask, rho * (seen.delta + rule.discount * seen.following), 0.0)
-        credits.append(Credit(advantages, mask, np.where(mask, seen.before + seen.total, 0.0)))
-    return standardise_step(credits) if rule.standardise else credits
+    rho_cap: float = math.inf

@@ -169,6 +169,12 @@ def microbatches(parts: Iterable[Piece], token_budget: int) -> list[Microbatch]:
     return [Microbatch(tuple(batch)) for batch in batches]
 
 
+def whole_trees(trees: Iterable[Tree], token_budget: int) -> list[Microbatch]:
+    """Micro-batches of whole trees whose hidden states are read; no token of theirs is predicted."""
+    unread = (Piece(tree, np.zeros(len(tree.flat), np.bool_), np.empty(0, np.int64)) for tree in trees)
+    return microbatches(unread, token_budget)
+
+
 def shuffled_minibatches(trees: int, epochs: int, minibatches: int, key: Sequence[int]) -> Iterator[list[int]]:
     """The trees of every optimiser step; whole trees, shuffled by (key, epoch) where there are several.
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from laurel.errors import ConfigurationError, LearnerError
-from laurel.learner.batching import Microbatch, Piece, microbatches
+from laurel.learner.batching import Microbatch, whole_trees
+from laurel.learner.kept import below
 from laurel.learner.learner import TOKENS_PER_MICROBATCH
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.work import packed_row
@@ -119,7 +120,7 @@ class RecoveryLearner:
             self._optimiser.leave_out(self.settings.updates)
             return {}
         said = {id(tree): values for tree, values in chosen if values is not None}
-        batches = _whole([tree for tree, _ in chosen], self._together)
+        batches = whole_trees([tree for tree, _ in chosen], self._together)
         metrics = self._measured(batches, said)
         losses, norms = [], []
         for _ in range(self.settings.updates):
@@ -133,7 +134,7 @@ class RecoveryLearner:
         """Rewards and pay of all rollouts of each tree; the policy's log-probabilities are those that drew them."""
         said = {id(tree): np.nan_to_num(tree.flat.sampler_log_probs.astype(np.float64)) for tree in trees}
         found: list[Read] = []
-        for batch in _whole(trees, self._together):
+        for batch in whole_trees(trees, self._together):
             contrast = self._contrast(batch, said, failed=True)
             pays = self.form.pays(contrast).cpu().numpy()
             rewards, expert = contrast.rewards.cpu().numpy(), contrast.expert.cpu().numpy()
@@ -155,8 +156,8 @@ class RecoveryLearner:
         Raises:
             LearnerError, PolicyError: if it fitted another model.
         """
-        self.model.load_tensors(_below(_WEIGHTS, tensors))
-        self._optimiser.load_state(_below(_MOMENTS, tensors), state)
+        self.model.load_tensors(below(_WEIGHTS, tensors))
+        self._optimiser.load_state(below(_MOMENTS, tensors), state)
 
     def _step(self, batches: Sequence[Microbatch], said: Mapping[int, FloatArray], count: int) -> tuple[float, float]:
         optimiser = self._optimiser
@@ -274,13 +275,3 @@ def _failed(rollout: Rollout) -> bool:
 
 def _sides(tree: Tree) -> list[bool]:
     return [is_expert(rollout) for rollout in tree.rollouts if not _failed(rollout)]
-
-
-def _whole(trees: Sequence[Tree], together: int) -> list[Microbatch]:
-    """Whole trees; no token of theirs is predicted."""
-    whole = (Piece(tree, np.zeros(len(tree.flat), np.bool_), np.empty(0, np.int64)) for tree in trees)
-    return microbatches(whole, together)
-
-
-def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -11,6 +11,7 @@ import torch
 
 from laurel.errors import ConfigurationError
 from laurel.learner.judged_pairs import judged_as, judged_pair
+from laurel.learner.kept import below
 from laurel.learner.optimiser import OptimiserSettings
 from laurel.learner.reward_models import RewardLearner
 from laurel.metrics import Metric, merge
@@ -180,9 +181,7 @@ class RewardMembers:
     def load_state(self, tensors: Mapping[str, torch.Tensor], counters: Sequence[Mapping[str, Any]]) -> None:
         """Go on from `state()`."""
         for number, (learner, count) in enumerate(zip(self._learners, counters, strict=True)):
-            prefix = f"{number}."
-            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            learner.load_state(own, count)
+            learner.load_state(below(f"{number}.", tensors), count)
 
     def _self_labelled(self, trees: Sequence[Tree], pairs: Sequence[Pair], rewards: FloatArray) -> list[Tree]:
         """The pairs [Q] that a member is sure of, as if labelled, from its rewards of both sides [Q, 2]."""

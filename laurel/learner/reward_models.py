@@ -10,7 +10,8 @@ import torch
 
 from laurel.credit import labelled_steps
 from laurel.errors import LearnerError
-from laurel.learner.batching import Microbatch, Piece, microbatches
+from laurel.learner.batching import Microbatch, whole_trees
+from laurel.learner.kept import below
 from laurel.learner.learner import TOKENS_PER_MICROBATCH
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.work import packed_row
@@ -101,7 +102,7 @@ class RewardLearner:
         optimiser = self._optimiser
         optimiser.clear_gradients()
         total, correct = 0.0, []
-        batches = _microbatches(taught, self._together)
+        batches = whole_trees(taught, self._together)
         for micro in batches:
             batch = self._rewards(micro)
             loss = self.objective.losses(batch, self.own).sum() / len(taught)
@@ -137,7 +138,7 @@ class RewardLearner:
     def rewards(self, trees: Sequence[Tree]) -> list[FloatArray]:
         """What the model says of the leaves of each tree that have a score, in their order."""
         said: list[FloatArray] = []
-        for micro in _microbatches(trees, self._together):
+        for micro in whole_trees(trees, self._together):
             sizes = [len(judged_places(self.objective, piece.tree)) for piece in micro.pieces]
             values = self._rewards(micro).rewards.cpu().numpy()
             said += np.split(values, np.cumsum(sizes)[:-1])
@@ -158,8 +159,8 @@ class RewardLearner:
         """
         if _OWN not in tensors or tensors[_OWN].shape != self.own.shape:
             raise LearnerError("The saved fit has another objective.", hint="resume with that of the run.")
-        self.model.load_tensors(_below(_WEIGHTS, tensors))
-        self._optimiser.load_state(_below(_MOMENTS, tensors), state)
+        self.model.load_tensors(below(_WEIGHTS, tensors))
+        self._optimiser.load_state(below(_MOMENTS, tensors), state)
         with torch.no_grad():
             self.own.copy_(tensors[_OWN])
 
@@ -228,15 +229,5 @@ def judged_places(objective: RewardObjective, tree: Tree) -> list[tuple[int, flo
     return [(leaf, o.score.value) for leaf, o in outcomes if o is not None and isinstance(o.score, Score)]
 
 
-def _microbatches(trees: Sequence[Tree], together: int) -> list[Microbatch]:
-    """Whole trees; no token of theirs is predicted."""
-    whole = (Piece(tree, np.zeros(len(tree.flat), np.bool_), np.empty(0, np.int64)) for tree in trees)
-    return microbatches(whole, together)
-
-
 def _detached(batch: RewardBatch) -> RewardBatch:
     return RewardBatch(batch.rewards.detach(), batch.scores, batch.prompts, batch.prompt_count)
-
-
-def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

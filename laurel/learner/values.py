@@ -11,6 +11,7 @@ import torch
 from laurel.algorithms import Credit, Step, TrustRegion
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner.batching import Microbatch, Piece, microbatches, pieces, shuffled_minibatches
+from laurel.learner.kept import below
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.tally import Tally
 from laurel.metrics import Metric, merge
@@ -195,9 +196,8 @@ class CriticLearner:
         """
         if f"{_COUNTERS}optimiser_steps" not in state:
             raise LearnerError("The saved learner has no critic.", hint="resume with the algorithm of the run.")
-        self.critic.load_tensors(_below(_WEIGHTS, tensors))
-        counters = {name.removeprefix(_COUNTERS): count for name, count in state.items() if name.startswith(_COUNTERS)}
-        self._optimiser.load_state(_below(_MOMENTS, tensors), counters)
+        self.critic.load_tensors(below(_WEIGHTS, tensors))
+        self._optimiser.load_state(below(_MOMENTS, tensors), below(_COUNTERS, state))
 
     @property
     def _device(self) -> torch.device:
@@ -249,7 +249,3 @@ def _joined(trees: Sequence[Tree], credits: Sequence[Credit]) -> tuple[FloatArra
         targets.append(credit.value_targets)
         before.append(credit.values)
     return np.concatenate(targets), np.concatenate(before)
-
-
-def _below(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from laurel.algorithms import METHODS
+from laurel.picture import draw
 from studies.learned import PROMPTS, SAMPLES, Learned, chosen, learn
 from studies.learning import kept, missing, wanted
 from studies.learning_methods import CONTROLS, FAMILIES, algorithm, family_of, left_out, runnable
 from studies.learning_report import by_cell, cell_numbers, markdown, method_numbers, panels, report
 from studies.learning_tasks import learning_tasks
-from studies.picture import draw
 
 VERSIONS = {"laurel": "0", "device": "cpu"}
 

@@ -156,7 +156,7 @@ def log_ratios(world: World, behaviour: torch.Tensor) -> Callable:
     return lambda trees: [token_log_ratios(tree, world, example_logits(world), behaviour) for tree in trees]
 
 
-def expected_targets(world: World, rule: VTrace | Retrace, values: dict, behaviour: torch.Tensor) -> dict:
+def expected_targets(world: World, rule: VTrace, values: dict, behaviour: torch.Tensor) -> dict:
     """E over mu of the target of every history, given that it was reached."""
     read, ratios = critic(values), log_ratios(world, behaviour)
     mass, worth = dict.fromkeys(values, 0.0), dict.fromkeys(values, 0.0)

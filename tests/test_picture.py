@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from studies.picture import HEIGHT, WIDTH, Line, Panel, draw, ticks
+from laurel.picture import HEIGHT, WIDTH, Line, Panel, draw, ticks
 
 
 def paths(svg: str) -> list[list[tuple[float, float]]]:
