@@ -26,5 +26,8 @@ def redistributed(total: float, importance: FloatArray) -> FloatArray:
     weights = np.asarray(importance, np.float64)
     if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all() or (weights < 0).any():
         raise ConfigurationError(f"{weights} are no importances.", hint="give one finite number from 0 on per part.")
-    whole = weights.sum()
-    return np.asarray(total * weights / whole if whole > 0 else np.full(len(weights), total / len(weights)))
+    largest = weights.max()
+    if largest == 0:
+        return np.full(len(weights), total / len(weights))
+    proportions = weights / largest  # of one size, so that neither the smallest nor the largest numbers lose digits
+    return np.asarray(total * proportions / proportions.sum())

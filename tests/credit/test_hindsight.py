@@ -15,6 +15,8 @@ def test_by_hand() -> None:
     assert redistributed(6.0, np.array([1.0, 2.0, 0.0])).tolist() == [2.0, 4.0, 0.0]
     assert redistributed(-6.0, np.array([1.0, 1.0])).tolist() == [-3.0, -3.0]
     assert redistributed(6.0, np.zeros(3)).tolist() == [2.0, 2.0, 2.0]
+    assert redistributed(1.5, np.array([5e-324])).tolist() == [1.5]
+    assert redistributed(6.0, np.array([1.2e308, 1.2e308])).tolist() == [3.0, 3.0]
 
 
 @given(st.floats(-1e3, 1e3), st.lists(st.floats(0, 1), min_size=1, max_size=9), st.floats(0.01, 100))
