@@ -34,9 +34,9 @@ def products_of(rows: range) -> None:
         products.linear(torch.ones(count, 128), weight)
         prepared.linear(torch.ones(count, 128))
 
-products_of(range(64, 100))
+products_of(range(64, 200))
 start = used()
-products_of(range(100, 200))
+products_of(range(200, 300))
 print(used() - start)
 """
 
