@@ -169,6 +169,26 @@ def microbatches(parts: Iterable[Piece], token_budget: int) -> list[Microbatch]:
     return [Microbatch(tuple(batch)) for batch in batches]
 
 
+def fullest_microbatches(parts: Iterable[Piece], token_budget: int) -> list[Microbatch]:
+    """As `microbatches`, in as few as best fit finds: longest first, each into the fullest that still has room.
+
+    A gradient does not know the order of its terms; what is read piece by piece does, and takes `microbatches`.
+    """
+    batches: list[list[Piece]] = []
+    room: list[int] = []
+    for piece in sorted(parts, key=lambda piece: -len(piece.mask)):
+        fitting = [place for place, left in enumerate(room) if left >= len(piece.mask)]
+        if fitting:
+            place = min(fitting, key=room.__getitem__)
+        else:
+            place = len(batches)
+            batches.append([])
+            room.append(token_budget)
+        batches[place].append(piece)
+        room[place] -= len(piece.mask)
+    return [Microbatch(tuple(batch)) for batch in batches]
+
+
 def whole_trees(trees: Iterable[Tree], token_budget: int) -> list[Microbatch]:
     """Micro-batches of whole trees whose hidden states are read; no token of theirs is predicted."""
     unread = (Piece(tree, np.zeros(len(tree.flat), np.bool_), np.empty(0, np.int64)) for tree in trees)

@@ -17,7 +17,7 @@ from laurel.learner.batching import (
     Microbatch,
     Piece,
     TokenTable,
-    microbatches,
+    fullest_microbatches,
     pieces,
     shuffled_minibatches,
 )
@@ -336,7 +336,7 @@ class Learner:
     ) -> list[Microbatch]:
         """The micro-batches of an optimiser step."""
         narrow = (piece for index in chosen if index not in wide for piece in parts.get(index, []))
-        return [*microbatches(narrow, self._together), *(b for index in chosen for b in wide.get(index, []))]
+        return [*fullest_microbatches(narrow, self._together), *(b for index in chosen for b in wide.get(index, []))]
 
     def _weights(
         self, trees: Sequence[Tree], credits: Sequence[Credit], table: TokenTable, chosen: list[int]

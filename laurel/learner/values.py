@@ -10,7 +10,14 @@ import torch
 
 from laurel.algorithms import Credit, Step, TrustRegion
 from laurel.errors import ConfigurationError, LearnerError
-from laurel.learner.batching import Microbatch, Piece, microbatches, pieces, shuffled_minibatches
+from laurel.learner.batching import (
+    Microbatch,
+    Piece,
+    fullest_microbatches,
+    microbatches,
+    pieces,
+    shuffled_minibatches,
+)
 from laurel.learner.kept import below
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.tally import Tally
@@ -174,7 +181,8 @@ class CriticLearner:
         }
         tally = Tally()
         for chosen in shuffled_minibatches(len(trees), self._epochs, self._minibatches, [self.seed, step]):
-            batches = microbatches((piece for index in chosen for piece in parts.get(index, [])), self._together)
+            own = (piece for index in chosen for piece in parts.get(index, []))
+            batches = fullest_microbatches(own, self._together)
             if batches:
                 metrics = merge([metrics, self._optimiser_step(batches, targets, before, tally)])
                 planned -= 1

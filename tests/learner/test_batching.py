@@ -8,7 +8,15 @@ from learner_trees import batch, dialogue, fan, outcome, segment
 
 from laurel.algorithms import Credit, grpo
 from laurel.errors import LearnerError
-from laurel.learner.batching import TokenTable, microbatches, pieces, rollout_of_tokens
+from laurel.learner.batching import (
+    Microbatch,
+    Piece,
+    TokenTable,
+    fullest_microbatches,
+    microbatches,
+    pieces,
+    rollout_of_tokens,
+)
 from laurel.tree import BoolArray, IntArray, Segment, Source, Tree
 
 
@@ -91,6 +99,29 @@ def test_microbatches_hold_whole_pieces_within_the_budget() -> None:
     assert all(one.computed_tokens <= budget for one in batches)
     assert len(batches[0].pieces) == 2
     assert [len(one.pieces) for one in microbatches(parts, 1)] == [1] * len(trees)
+
+
+def of_length(tokens: int) -> Piece:
+    return Piece(fan("of any kind", [1.0], seed=0), np.zeros(tokens, np.bool_), np.empty(0, np.int64))
+
+
+def lengths(batches: list[Microbatch]) -> list[list[int]]:
+    return [[len(piece.mask) for piece in one.pieces] for one in batches]
+
+
+def test_the_fullest_microbatches_by_hand() -> None:
+    parts = [of_length(tokens) for tokens in (4, 6, 5, 5, 12, 2)]
+    assert lengths(microbatches(parts, 10)) == [[4, 6], [5, 5], [12], [2]]
+    assert lengths(fullest_microbatches(parts, 10)) == [[12], [6, 4], [5, 5], [2]]
+
+
+@given(st.lists(st.integers(1, 9), max_size=12))
+def test_the_fullest_microbatches_hold_every_piece_once_within_the_budget(sizes: list[int]) -> None:
+    parts = [of_length(tokens) for tokens in sizes]
+    batches = fullest_microbatches(parts, 9)
+    assert sorted(map(id, parts)) == sorted(id(piece) for one in batches for piece in one.pieces)
+    assert all(one.computed_tokens <= 9 for one in batches)
+    assert sum(one.computed_tokens <= 4 for one in batches) <= 1  # two such would have become one
 
 
 def test_a_shared_token_belongs_to_the_first_rollout_that_did_not_fail() -> None:
