@@ -33,7 +33,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 
 # Lines of the package are made wrong one at a time, in a copy: at least 95 % of these faults have to fail a test.
 mutants: $(STAMP)
