@@ -43,7 +43,7 @@ def ppo(
         values: "gae" takes the experience for the policy's own. "vtrace" and "retrace" take it from whoever drew it,
             older weights or another sampler, and weigh every token by how likely it has become since, bounded by 1
             ("vtrace": little noise, and values of a policy in between) or not ("retrace": the values of the policy
-            itself). In fresh experience they are "gae" for one more forward pass.
+            itself). In fresh experience and at decay 1 they are "gae" for one more forward pass.
         decay: lambda; 1 is the return minus V(s_t), which is unbiased whatever the critic says, and loses nothing in
             one turn, where no states merge. Below 1 it trusts the critic: for tasks of several turns.
         critic_decay: lambda of the critic's own targets; None for the same. With "gae" only.

@@ -136,6 +136,7 @@ def grpo(
     *,
     clip: float = 0.2,
     clip_high: float | None = None,
+    maximum_kl: float | None = None,
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
@@ -149,6 +150,7 @@ def grpo(
 
     Args:
         clip, clip_high: how far below and above 1 a token's ratio is still rewarded (`clip_high` None: the same).
+        maximum_kl: stop an update once KL(old, pi), measured in nats per token, exceeds this; None: never.
         kl: strength of the pull to the reference policy: a number (in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
@@ -170,7 +172,7 @@ def grpo(
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=SequenceMean(),
-        step=Step(epochs, minibatches),
+        step=Step(epochs, minibatches, maximum_kl),
         deviations="kl defaults to 0 (the paper: 0.04, k3 in the loss); the deviation is that of the group itself "
         "(libraries with torch.std: ddof=1), and epsilon is added to it (the paper: nothing); every rollout of the "
         "step counts the same, also when some of a group failed.",
@@ -182,6 +184,7 @@ def dr_grpo(
     length: float = 256.0,
     clip: float = 0.2,
     clip_high: float | None = None,
+    maximum_kl: float | None = None,
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
@@ -194,6 +197,7 @@ def dr_grpo(
     Args:
         length: the constant that sums over tokens are divided by; the longest allowed answer is customary.
         clip, clip_high: how far below and above 1 a token's ratio is still rewarded (`clip_high` None: the same).
+        maximum_kl: stop an update once KL(old, pi), measured in nats per token, exceeds this; None: never.
         kl: strength of the pull to the reference policy: a number (in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
@@ -213,7 +217,7 @@ def dr_grpo(
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=ConstantLength(length),
-        step=Step(epochs, minibatches),
+        step=Step(epochs, minibatches, maximum_kl),
         deviations="none; its baseline holds the sample itself, so the gradient is (1 - 1/G) times the exact one.",
     )
 
@@ -222,6 +226,7 @@ def dapo(
     *,
     clip: float = 0.2,
     clip_high: float = 0.28,
+    maximum_kl: float | None = None,
     ddof: int = 0,
     epsilon: float = 1e-6,
     dynamic_sampling: bool = True,
@@ -240,6 +245,7 @@ def dapo(
 
     Args:
         clip, clip_high: how far below and above 1 a token's ratio is still rewarded.
+        maximum_kl: stop an update once KL(old, pi), measured in nats per token, exceeds this; None: never.
         ddof, epsilon: as in `grpo`.
         dynamic_sampling: draw other prompts in place of those whose samples all earned the same.
         maximum_draws: how many times the prompts of a step may be drawn.
@@ -280,7 +286,7 @@ def dapo(
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=reduction,
-        step=Step(epochs, minibatches),
+        step=Step(epochs, minibatches, maximum_kl),
         deviations="the denominator runs over the whole step (equation 8 writes that of one prompt: "
         "denominator='prompt'); the deviation is that of the group itself (ddof=1 is torch.std's), and epsilon is "
         "added to it; the overlong punishment is off unless a limit is given; discarded truncated rollouts leave the "

@@ -21,6 +21,7 @@ def gspo(
     *,
     clip: float = 3e-4,
     clip_high: float = 4e-4,
+    maximum_kl: float | None = None,
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
@@ -34,6 +35,7 @@ def gspo(
 
     Args:
         clip, clip_high: how far below and above 1 the sequence ratio is still rewarded.
+        maximum_kl: stop an update once KL(old, pi), measured in nats per token, exceeds this; None: never.
         kl: strength of the pull to the reference policy: a number (in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
@@ -54,7 +56,7 @@ def gspo(
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=SequenceMean(),
-        step=Step(epochs, minibatches),
+        step=Step(epochs, minibatches, maximum_kl),
         deviations="the deviation is that of the group itself (ddof=1 is torch.std's), and epsilon is added to it.",
     )
 
@@ -63,6 +65,7 @@ def cispo(
     *,
     maximum_ratio: float = 5.0,
     denominator: str = "step",
+    maximum_kl: float | None = None,
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
@@ -78,6 +81,7 @@ def cispo(
         maximum_ratio: the bound on the ratio itself. The paper writes 1 + epsilon_high; where a library calls 5 its
             "epsilon_high", it means this number.
         denominator: as in `dapo`.
+        maximum_kl: stop an update once KL(old, pi), measured in nats per token, exceeds this; None: never.
         kl: strength of the pull to the reference policy: a number (in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
         constraint: a bound on a part of the score or on the length of answers: a `Budget`.
@@ -99,7 +103,7 @@ def cispo(
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=reduction,
-        step=Step(epochs, minibatches),
+        step=Step(epochs, minibatches, maximum_kl),
         deviations="maximum_ratio bounds the ratio itself, and only from above (the paper: 1 + epsilon_high, without a "
         "number, and a lower bound that never binds); the denominator runs over the whole step (the paper writes that "
         "of one prompt: denominator='prompt'); the deviation is that of the group itself (ddof=1 is torch.std's), and "
@@ -112,6 +116,7 @@ def reinforce_plus_plus(
     group_baseline: bool = False,
     clip: float = 0.2,
     clip_high: float | None = None,
+    maximum_kl: float | None = None,
     kl: float | KL = 0.0,
     entropy: float = 0.0,
     constraint: Budget | None = None,
@@ -125,6 +130,7 @@ def reinforce_plus_plus(
     Args:
         group_baseline: subtract the mean of the siblings first (the paper's variant for several samples per prompt).
         clip, clip_high: how far below and above 1 a token's ratio is still rewarded (`clip_high` None: the same).
+        maximum_kl: stop an update once KL(old, pi), measured in nats per token, exceeds this; None: never.
         kl: strength of the pull to the reference policy: a number (in the reward; with a group
             baseline in the loss), or a `KL`; 0 is none.
         entropy: coefficient of the entropy bonus.
@@ -148,7 +154,8 @@ def reinforce_plus_plus(
         regularisers=near.regularisers,
         penalties=near.penalties,
         reduction=TokenMean(),
-        step=Step(epochs, minibatches),
+        step=Step(epochs, minibatches, maximum_kl),
         deviations="kl is off unless set; a number stands in the reward (k1), as in the paper's first form, or with a "
-        "group baseline in the loss (k2), as in its variant.",
+        "group baseline in the loss (k2), as in its variant. In the reward every token pays for the whole answer (the "
+        "paper: for itself and what follows it), which is as exact, with more noise.",
     )

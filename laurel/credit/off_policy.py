@@ -8,8 +8,11 @@ mu drew the tokens, pi is the policy now, w_t = pi(a_t|s_t) / mu(a_t|s_t). Both 
 
 and differ in rho and c alone. The ratio is applied here: use them with an objective that does not weigh by it again. An
 objective with a ratio to the start of the update (`ClippedRatio`) does not, and together they are decoupled PPO
-(arXiv 2505.24298). In experience that is learned from as soon as it was drawn all w are 1, and both are the
-lambda-return of `GeneralisedAdvantage`.
+(arXiv 2505.24298).
+
+In experience that is learned from as soon as it was drawn all w are 1: targets are the lambda-returns of
+`GeneralisedAdvantage`, and advantages its own where the decay is 1. Below 1 they are delta_t + discount A_t+1 in place
+of its delta_t + discount decay A_t+1, because IMPALA takes v_t+1 as it stands for the value of the action.
 """
 
 from __future__ import annotations

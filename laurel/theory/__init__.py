@@ -14,6 +14,7 @@ from laurel.theory.evaluation import (
     batch_monte_carlo,
     batch_temporal_difference,
     converges,
+    followed_values,
     linear_td_matrix,
     path_episode,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "example_world",
     "expected_return",
     "fitted_rewards",
+    "followed_values",
     "forking",
     "gradient_distribution",
     "group_tree",

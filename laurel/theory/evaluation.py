@@ -1,4 +1,4 @@
-"""Learning values from a batch: Monte Carlo against temporal differences, and when the latter diverges."""
+"""Learning values: one number after another; from a batch, by Monte Carlo or temporal differences; and divergence."""
 
 from __future__ import annotations
 
@@ -6,10 +6,40 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from laurel.errors import ConfigurationError
 from laurel.theory.world import Path, World
 from laurel.tree import FloatArray
 
 Episode = Sequence[tuple[Hashable, float]]
+
+
+def followed_values(seen: Sequence[float], *, step_size: float | None = None, start: float = 0.0) -> FloatArray:
+    """V_n = V_(n-1) + a_n (x_n - V_(n-1)), the estimate after each of the numbers that were seen, [N].
+
+        step_size None   a_n = 1/n: the mean of all that was seen. Each counts alike, and `start` does not.
+        step_size a      x_i counts a (1 - a)^(n - i), `start` (1 - a)^n: the past is forgotten, noise stays.
+
+    Of numbers that rise by d each, the mean falls behind by d (n - 1) / 2, a fixed fraction by d (1 - a) / a in the
+    long run; of independent noise of variance s^2, the mean keeps s^2 / n, a fixed fraction s^2 a / (2 - a).
+
+    Args:
+        seen: [N] x.
+        step_size: a, in (0, 1], or None.
+        start: V_0.
+
+    Example: (4, 0, 2) give 4, 2, 2 by the mean, and 2, 1, 1.5 by halves from 0.
+    Source: Sutton and Barto, sections 2.4 and 2.5.
+
+    Raises:
+        ConfigurationError: another step size.
+    """
+    if step_size is not None and not 0 < step_size <= 1:
+        raise ConfigurationError(f"A step size must lie in (0, 1], got {step_size!r}.", hint="None is 1/n.")
+    value, values = start, np.empty(len(seen))
+    for place, number in enumerate(seen):
+        value += (1 / (place + 1) if step_size is None else step_size) * (number - value)
+        values[place] = value
+    return values
 
 
 def path_episode(world: World, path: Path) -> Episode:

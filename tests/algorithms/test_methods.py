@@ -125,6 +125,16 @@ def test_a_kl_bound_that_nobody_measures_is_refused():
 
 
 @pytest.mark.parametrize(
+    "method", [grpo, dr_grpo, dapo, gspo, cispo, reinforce_plus_plus, ppo, turn_ppo, vine_ppo, step_ppo]
+)
+def test_every_method_that_uses_a_batch_again_can_stop_at_a_measured_kl(method):
+    assert method(epochs=3, minibatches=2, maximum_kl=0.02).step == Step(3, 2, 0.02)
+    assert method(epochs=3, minibatches=2).step == Step(3, 2)
+    with pytest.raises(ConfigurationError, match="never be reached"):
+        method(epochs=1, maximum_kl=0.02)
+
+
+@pytest.mark.parametrize(
     "method",
     [reinforce, rloo, remax, grpo, dr_grpo, dapo, gspo, cispo, reinforce_plus_plus, ppo, turn_ppo, vine_ppo, step_ppo],
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from laurel.algorithms import Step, grpo
+from laurel.algorithms import grpo
 from laurel.learner import Learner, OptimiserSettings, UpdateReport
 from laurel.policy import Policy, pack, tiny
 from laurel.rollout import Job, Limits, LocalSampler
@@ -45,7 +45,7 @@ def update(maximum_kl: float | None, *, epochs: int = EPOCHS) -> tuple[UpdateRep
     """One long update; its report, and the KL(old, now) that it ended with, in nats per token."""
     made = policy()
     trees = drawn(made)
-    algorithm = replace(grpo(), step=Step(epochs, 1, maximum_kl))
+    algorithm = grpo(epochs=epochs, maximum_kl=maximum_kl)
     learner = Learner(made, algorithm, OptimiserSettings(learning_rate=2e-3, maximum_gradient_norm=None))
     before = log_probs(made, trees)
     report = learner.update(trees, algorithm.credit(trees), 1)  # type: ignore[call-arg]
@@ -68,7 +68,7 @@ def test_many_epochs_leave_the_clip_range_and_the_stop_holds_them() -> None:
 def test_what_is_left_out_is_the_rest_of_this_update_only() -> None:
     made = policy()
     trees = drawn(made)
-    algorithm = replace(grpo(), step=Step(3, 2, 1e-6))
+    algorithm = grpo(epochs=3, minibatches=2, maximum_kl=1e-6)
     learner = Learner(made, algorithm, OptimiserSettings(learning_rate=1e-3))
     credits = algorithm.credit(trees)  # type: ignore[call-arg]
     first = learner.update(trees, credits, 1)
@@ -82,7 +82,7 @@ def test_what_is_left_out_is_the_rest_of_this_update_only() -> None:
 def test_the_schedule_ends_with_the_run_however_many_steps_were_left_out() -> None:
     """Four updates of six steps, of which the stop leaves one each: rates 1, 3/4, 1/2 and 1/4 of the first."""
     made = policy()
-    algorithm = replace(grpo(), step=Step(3, 2, 1e-9))
+    algorithm = grpo(epochs=3, minibatches=2, maximum_kl=1e-9)
     settings = OptimiserSettings(learning_rate=1e-2, schedule="linear")
     learner = Learner(made, algorithm, settings, total_steps=4)
     rates = []

@@ -169,6 +169,22 @@ def expected_targets(world: World, rule: VTrace, values: dict, behaviour: torch.
     return {history: worth[history] / mass[history] for history in values}
 
 
+@pytest.mark.parametrize("rule", [VTrace, Retrace])
+@pytest.mark.parametrize("decay", [0.0, 0.6, 1.0])
+def test_in_fresh_experience_they_are_the_lambda_return_and_keep_one_difference_more_in_full(world, rule, decay):
+    logits = example_logits(world)
+    read, nothing = critic(wrong(history_values(world, logits))), log_ratios(world, logits)
+    for experience in groups(world, logits, 1):
+        trees = experience.trees
+        values = read(trees)
+        (same,) = rule(decay=decay)(trees, values, nothing(trees))
+        (gae,) = GeneralisedAdvantage(decay=decay)(trees, values)
+        np.testing.assert_allclose(same.value_targets, gae.value_targets, atol=1e-12)
+        drawn = np.flatnonzero(gae.mask)  # A + (1 - decay) A of the next decision
+        onward = np.append(gae.advantages[drawn][1:], 0.0)
+        np.testing.assert_allclose(same.advantages[drawn], gae.advantages[drawn] + (1 - decay) * onward, atol=1e-12)
+
+
 def test_v_trace_without_bounds_is_unbiased_whatever_the_critic_says(world):
     exact = history_values(world, example_logits(world))
     behaviour = -0.4 * example_logits(world)

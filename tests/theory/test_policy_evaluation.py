@@ -1,9 +1,12 @@
-"""Monte Carlo against temporal differences on one batch, and the deadly triad in two states."""
+"""Step sizes, Monte Carlo against temporal differences on one batch, and the deadly triad in two states."""
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from laurel.errors import ConfigurationError
 from laurel.theory import (
     World,
     batch_monte_carlo,
@@ -11,11 +14,45 @@ from laurel.theory import (
     converges,
     example_dialogue,
     example_world,
+    followed_values,
     history_values,
     linear_td_matrix,
     path_episode,
     single_turn,
 )
+
+
+def test_step_sizes_by_hand():
+    assert followed_values([4.0, 0.0, 2.0], start=9.0).tolist() == pytest.approx([4, 2, 2])
+    assert followed_values([4.0, 0.0, 2.0], step_size=0.5).tolist() == [2, 1, 1.5]
+    assert followed_values([3.0, 5.0], step_size=1.0, start=9.0).tolist() == [3, 5]
+    for wrong in (0.0, 1.5, -0.1, float("nan")):
+        with pytest.raises(ConfigurationError, match=r"\(0, 1\]"):
+            followed_values([1.0], step_size=wrong)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=30), st.floats(0.01, 1.0), st.floats(-100, 100))
+def test_one_over_n_is_the_sample_mean_and_a_fraction_weighs_by_age(seen, step_size, start):
+    means = np.cumsum(seen) / np.arange(1, len(seen) + 1)
+    np.testing.assert_allclose(followed_values(seen, start=start), means, atol=1e-10)
+    ages = np.arange(len(seen))[::-1]
+    weighed = step_size * (1 - step_size) ** ages @ np.array(seen) + (1 - step_size) ** len(seen) * start
+    assert followed_values(seen, step_size=step_size, start=start)[-1] == pytest.approx(weighed, abs=1e-9)
+
+
+def test_a_fixed_fraction_tracks_drift_and_the_mean_does_not():
+    rising = 0.1 * np.arange(1, 501)
+    behind = rising - followed_values(rising)
+    np.testing.assert_allclose(behind, 0.1 * np.arange(500) / 2, atol=1e-10)
+    assert rising[-1] - followed_values(rising, step_size=0.2)[-1] == pytest.approx(0.1 * 0.8 / 0.2, abs=1e-10)
+
+
+def test_the_mean_averages_noise_out_and_a_fixed_fraction_does_not():
+    """Exactly, from how each weighs independent numbers of variance 1: 1/n, and a / (2 - a)."""
+    alone = np.eye(200)
+    for step_size, left in ((None, 1 / 200), (0.2, 0.2 / 1.8)):
+        weights = [followed_values(row, step_size=step_size)[-1] for row in alone]
+        assert float(np.square(weights).sum()) == pytest.approx(left, rel=1e-10)
 
 
 def test_the_textbook_batch():
