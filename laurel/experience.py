@@ -16,6 +16,7 @@ from laurel.environments import Environment
 from laurel.errors import ConfigurationError, SamplingError, TaskError
 from laurel.metrics import Metric, merge
 from laurel.policy import Policy
+from laurel.preferences import Kind, Preference
 from laurel.rewards import Grader, learning
 from laurel.rollout import Job, LocalSampler, drawn_entropies
 from laurel.runs import phase
@@ -213,6 +214,27 @@ class DemonstratedExperience:
         return Experience(trees, self.credit(trees), [], rollout_metrics(trees))
 
 
+def no_reference(task: Task, among: str | None = None) -> TaskError:
+    """That a task has no answer to imitate, and what to do about it.
+
+    Args:
+        among: the name of its set.
+    """
+    if not isinstance(task, Preference):
+        hint = "name the column: reference=..."
+    elif task.kind is Kind.STEPS:
+        hint = (
+            "an answer whose steps are not all labelled right is no demonstration: leave such rows out, or learn from "
+            "all labels by laurel fit-reward-model."
+        )
+    elif task.kind is Kind.THUMB:
+        hint = "an answer with a thumb down is no demonstration: leave such rows out, or learn from them by kto."
+    else:
+        hint = "none of its answers is above all others: leave such rows out, or learn from comparisons by dpo."
+    where = "" if among is None else f" of '{among}'"
+    return TaskError(f"Task {task.id}{where} has no reference answer to learn from.", hint=hint)
+
+
 def demonstration(policy: Policy, task: Task, tree_id: str) -> Tree:
     """A task and its reference answer, ended by the policy's end token, as a tree of one rollout.
 
@@ -220,7 +242,7 @@ def demonstration(policy: Policy, task: Task, tree_id: str) -> Tree:
         TaskError: if the task has no reference, or does not fit in the policy's context.
     """
     if task.reference is None:
-        raise TaskError(f"Task {task.id} has no reference answer to learn from.", hint="name the column: reference=...")
+        raise no_reference(task)
     prompt, answer = policy.encode_prompt(task.prompt), policy.encode_answer(task.reference)
     if len(prompt) + len(answer) > policy.context_length:
         raise TaskError(

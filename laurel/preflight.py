@@ -13,6 +13,7 @@ from laurel.configuration import describe
 from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised, StepStandardised, Thumbs
 from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
+from laurel.experience import no_reference
 from laurel.judged import judged
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.policy import Policy, check_reading, reward_models_in
@@ -279,10 +280,7 @@ def prompt_lengths(policy: Policy, tasks: TaskSet) -> list[int]:
 def _check_demonstrations(policy: Policy, tasks: TaskSet) -> None:
     missing = next((task for task in tasks if task.reference is None), None)
     if missing is not None:
-        raise TaskError(
-            f"Task {missing.id} of '{tasks.name}' has no reference answer to learn from.",
-            hint="name the column: reference=...",
-        )
+        raise no_reference(missing, tasks.name)
 
     def lengths_of(some: Sequence[Task]) -> list[int]:
         prompts = policy.prompt_lengths([task.prompt for task in some])

@@ -282,7 +282,7 @@ def test_the_command_counts_bad_rows_fits_shows_exports_and_serves(
     assert stopped.status == 1 and "line 41" in stopped.err
     said = command("fit-reward-model", "judge.yaml")
     assert said.status == 0, said.err
-    assert "2 rows left out: 1 identical answers (row 41); 1 empty answers (row 42)" in said.out
+    assert "2 rows left out: identical answers (row 41); empty answers (row 42)" in said.out
     assert "accuracy" in said.out and "expected calibration error" in said.out
     assert "laurel train RECIPE reward=runs/judge" in said.out
     again = command("fit-reward-model", "judge.yaml")

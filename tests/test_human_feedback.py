@@ -220,7 +220,7 @@ def test_comparisons_of_your_own(tmp_path: Path) -> None:
         reward_model={"tasks": rankings(rows=rows), "steps": 4, "optimiser": laurel.OptimiserSettings(1e-2)},
         reinforce={"algorithm": laurel.grpo(kl=0.1), "steps": 2, "limits": laurel.Limits(max_new_tokens=3)},
     )
-    assert report.left_out == "1 row left out: 1 rankings with duplicates (row 21)" and report.left_out in str(report)
+    assert report.left_out == "1 row left out: rankings with duplicates (row 21)" and report.left_out in str(report)
     assert report.reward_model == {} and not (tmp_path / "rlhf" / "preferences.jsonl").exists()
     assert [one.name for one in report.course] == ["step 0", "step 1", "step 2"]
     with Run.open(tmp_path / "rlhf" / "reinforce") as run:

@@ -161,7 +161,7 @@ def test_a_recipe_names_the_source_and_explain_says_the_equation_and_what_was_le
     arguments = resolve(read(recipe(tmp_path)), laurel.train)
     text = said(laurel.explain(arguments))
     assert "0.9 log sigmoid(m) + 0.1 log sigmoid(-m), m = 0.2 (r(w) - r(l)), r(y) = log pi(y)/ref(y)" in text
-    assert "1 row left out: 1 identical answers (row 31)" in text
+    assert "1 row left out: identical answers (row 31)" in text
     assert "8 prompts x 2 samples" in text and "available  judged answers" in text
     run = laurel.train(**arguments)
     assert run.configuration["tasks"]["left_out"] == {"identical answers": 1}

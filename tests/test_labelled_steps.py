@@ -13,12 +13,13 @@ from laurel.algorithms.steps import in_steps, step_ends
 from laurel.credit import labelled_steps
 from laurel.environments import NumberGuessing
 from laurel.errors import LearnerError, TaskError
+from laurel.experience import demonstration, no_reference
 from laurel.judged import comparison
 from laurel.judged_steps import label_by_continuations, label_by_judge, step_rows
 from laurel.learner import OptimiserSettings, RewardLearner
 from laurel.objectives import StepLabels
 from laurel.policy import Policy, answer_ends, pack, reward_model_for, tiny
-from laurel.preferences import JudgedSteps, step_labels
+from laurel.preferences import JudgedSteps, rankings, step_labels, thumbs
 from laurel.rewards import Grader, GradingSettings, in_process, step_scores
 from laurel.rollout import Job, Limits, LocalSampler
 from laurel.tasks import Task
@@ -216,6 +217,20 @@ def test_labels_that_are_none_are_refused_by_the_learner() -> None:
     wrong = tree.with_outcomes({leaf: type(outcome)(outcome.ending, "x", type(outcome.score)(0.0, {"step 1": -1.0}))})
     with pytest.raises(LearnerError, match=r"The label -1\.0 of a step is no probability"):
         RewardLearner(reward_model_for(policy()), StepLabels()).update([wrong])
+
+
+def test_what_is_no_demonstration_says_why() -> None:
+    right = {"prompt": "a>", "completions": ["a", "b"], "labels": [1, 1]}
+    tasks = step_labels(rows=[right, {**right, "prompt": "b>", "labels": [1, 0]}], separator=";")
+    assert demonstration(policy(), tasks[0], "0").rollouts[0].text == "a;b"
+    with pytest.raises(TaskError, match="Task preferences-2 has no reference answer") as caught:
+        demonstration(policy(), tasks[1], "1")
+    assert "whose steps are not all labelled right" in str(caught.value.hint)
+    down = thumbs(rows=[{"prompt": "a>", "completion": "a", "label": False}])
+    assert "thumb down" in str(no_reference(down[0]).hint)
+    tied = rankings(rows=[{"prompt": "a>", "answers": ["a", "b"], "ranks": [1, 1]}], ranks="ranks")
+    assert "none of its answers is above all others" in str(no_reference(tied[0], "tied").hint)
+    assert "reference=..." in str(no_reference(Task("1", "a>")).hint)
 
 
 def test_what_is_too_long_names_its_row() -> None:

@@ -165,7 +165,7 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert strict.status == 1 and "line 9" in strict.err and "the label 3 of a step" in strict.err
     fitted = command("fit-reward-model", "steps.yaml")
     assert fitted.status == 0, fitted.err
-    assert "2 rows left out: 1 ratings out of range (row 9); 1 empty answers (row 10)" in fitted.out
+    assert "2 rows left out: ratings out of range (row 9); empty answers (row 10)" in fitted.out
     trained = command("train", "online.yaml")
     assert trained.status == 0, trained.err
     with Run.open("runs/online") as run:

@@ -59,6 +59,10 @@ class LeftOut:
             return "no row was left out"
         parts = []
         for fault, numbers in self.rows.items():
-            shown = ", ".join(map(str, numbers[:_ROWS_SHOWN])) + (", ..." if len(numbers) > _ROWS_SHOWN else "")
-            parts.append(f"{len(numbers)} {fault.value} (row {shown})")
+            shown = ", ".join(map(str, numbers[:_ROWS_SHOWN]))
+            if len(numbers) > _ROWS_SHOWN:
+                where = f"{len(numbers)} rows: {shown}, ..."
+            else:
+                where = f"row{'s' if len(numbers) > 1 else ''} {shown}"
+            parts.append(f"{fault.value} ({where})")
         return f"{self.count} row{'s' if self.count > 1 else ''} left out: " + "; ".join(parts)

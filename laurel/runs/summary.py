@@ -83,7 +83,7 @@ def _left_out(run: RunReader) -> list[tuple[str, str]]:
         described = run.configuration.get(name)
         counts = described.get("left_out") if isinstance(described, dict) else None
         if counts:
-            told = ", ".join(f"{count} {fault}" for fault, count in counts.items())
+            told = ", ".join(f"{fault}: {count}" for fault, count in counts.items())
             lines.append(("rows left out" if name == "tasks" else "held-out rows left out", told))
     return lines
 

@@ -184,7 +184,7 @@ def test_a_bad_row_is_left_out_and_counted_or_stops_a_strict_reading(
     source, good = preferences.SOURCES[name], GOOD[name]
     found = source(rows=[good, row, good], **settings)
     assert len(found) == 2 and found.left_out.rows == {fault: (2,)}
-    assert f"1 row left out: 1 {fault.value} (row 2)" in str(found.left_out)
+    assert f"1 row left out: {fault.value} (row 2)" in str(found.left_out)
     with pytest.raises(TaskError, match=message):  # where no row is left, the first fault is told
         source(rows=[row], **settings)
     if fault is not Fault.SKIPPED:
@@ -197,7 +197,9 @@ def test_broken_lines_of_a_file_are_left_out_by_their_number(tmp_path: Path) -> 
     found = preferences.pairs(path)
     assert found.left_out.rows == {Fault.BROKEN: (2,), Fault.IDENTICAL: (4,)} and found.left_out.count == 2
     assert [task.id for task in found] == ["set-1", "set-5"]
-    assert str(found.left_out) == "2 rows left out: 1 broken rows (row 2); 1 identical answers (row 4)"
+    assert str(found.left_out) == "2 rows left out: broken rows (row 2); identical answers (row 4)"
+    more = preferences.LeftOut({Fault.EMPTY: (1, 2), Fault.IDENTICAL: tuple(range(3, 10))})
+    assert str(more) == "9 rows left out: empty answers (rows 1, 2); identical answers (7 rows: 3, 4, 5, 6, 7, ...)"
     with pytest.raises(TaskError, match="line 2 is broken JSON"):
         preferences.pairs(path, strict=True)
 
