@@ -1,6 +1,6 @@
 """Over-optimisation: what a fitted reward model is worth, the harder it is maximised, by how much it was told.
 
-    python -m studies.over_optimisation
+    python -m studies.over_optimisation [--workers 2]
 
 A cook salts three of ten spoons; three of eight are best. The cook's dishes are compared in pairs by a teacher who is
 right as often as Bradley-Terry says, a small transformer is fitted to the comparisons, and what it says is maximised.
@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from laurel.best_of import best_of_kl
 from laurel.judged import comparison
@@ -32,6 +35,7 @@ from laurel.policy import Policy, pessimistic, reward_model_for, tiny
 from laurel.preferences import Kind, Preference, Query, ScriptedTeacher
 from laurel.tasks import Task
 from laurel.tree import Tree
+from studies.learning import end_with_parent
 from studies.publishing import publish, table
 
 Array = npt.NDArray[np.float64]
@@ -43,12 +47,15 @@ GOLD = np.array([float(BEST - abs(dish.count(SALT) - BEST)) for dish in DISHES])
 PROMPT = Task("dish", ">")
 
 PAIRS = (30, 100, 300, 3000)
-SEEDS = 4
+SEEDS = 6
 MEMBERS = 3
 PESSIMISM = 1.0
 STEPS, PAIRS_PER_STEP, LEARNING_RATE = 400, 32, 3e-3
+INITIAL_SCALE = 0.15
+"""Of the weights: from the usual 0.02 a model this narrow often tells no two dishes apart for hundreds of steps."""
 DISTANCES = np.linspace(0, 2.9, 30)
 """Square roots of the KL at which policies are compared; 3.1 is salt alone."""
+FALLEN = 0.1
 CHOICES = (1, 2, 4, 8, 16, 64, 256, 1024, 4096)
 ANSWERS_PER_TREE = 243
 
@@ -71,7 +78,10 @@ def comparisons(count: int, seed: int) -> list[Preference]:
 
 def fitted(data: Sequence[Preference], seed: int, member: int) -> Array:
     """[dishes] what a transformer from scratch says of every dish, fitted to the comparisons in an order of its own."""
-    reader = tiny(alphabet="sab>", hidden_size=16, layers=1, heads=2, context_length=12, seed=seed * MEMBERS + member)
+    start = seed * MEMBERS + member
+    reader = tiny(
+        alphabet="sab>", hidden_size=16, layers=1, heads=2, context_length=12, initial_scale=INITIAL_SCALE, seed=start
+    )
     settings = OptimiserSettings(learning_rate=LEARNING_RATE, schedule="linear", warmup_steps=10)
     learner = RewardLearner(reward_model_for(reader), BradleyTerry(), settings, total_steps=STEPS)
     trees = [comparison(reader, preference, f"{number}") for number, preference in enumerate(data)]
@@ -145,26 +155,35 @@ def accuracy(reward: Array) -> float:
     return right / total
 
 
-def measured(pairs: int) -> dict[str, Any]:
-    """One reward model and an ensemble of them, over the seeds."""
-    found: dict[str, list[Any]] = {"gold": [], "proxy": [], "pessimistic": [], "best_of": [], "accuracy": []}
-    for seed in range(SEEDS):
-        data = comparisons(pairs, seed)
-        said = np.stack([fitted(data, seed, member) for member in range(MEMBERS)])
-        gold, proxy = at_distances(said[0], [GOLD, said[0]])
-        found["gold"].append(gold)
-        found["proxy"].append(proxy)
-        found["pessimistic"].append(at_distances(pessimistic(said, weight=PESSIMISM), [GOLD])[0])
-        found["best_of"].append([best_of(said[0], n) for n in CHOICES])
-        found["accuracy"].append(accuracy(said[0]))
-    return {name: np.array(values) for name, values in found.items()}
+def measured(pairs: int, seed: int) -> dict[str, Any]:
+    """One reward model and an ensemble of them."""
+    torch.set_num_threads(1)
+    data = comparisons(pairs, seed)
+    said = np.stack([fitted(data, seed, member) for member in range(MEMBERS)])
+    gold, proxy = at_distances(said[0], [GOLD, said[0]])
+    return {
+        "gold": gold,
+        "proxy": proxy,
+        "pessimistic": at_distances(pessimistic(said, weight=PESSIMISM), [GOLD])[0],
+        "best_of": [best_of(said[0], n) for n in CHOICES],
+        "accuracy": accuracy(said[0]),
+    }
 
 
-def summary(curves: Array) -> tuple[float, float, float]:
-    """Of the mean curve: the highest gold reward, at which distance, and the gold reward at the greatest distance."""
-    mean = np.mean(curves, axis=0)
-    top = int(np.argmax(mean))
-    return float(mean[top]), float(DISTANCES[top]), float(mean[-1])
+def measured_all(workers: int) -> dict[int, dict[str, Array]]:
+    """By number of comparisons, all that was measured, seed by seed."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
+        cells = {pairs: [pool.submit(measured, pairs, seed) for seed in range(SEEDS)] for pairs in reversed(PAIRS)}
+        found = {pairs: [cell.result() for cell in cells[pairs]] for pairs in PAIRS}
+    return {pairs: {name: np.array([one[name] for one in some]) for name in some[0]} for pairs, some in found.items()}
+
+
+def summary(curves: Array) -> tuple[float, float, int, float]:
+    """Of the seeds' curves [S, distances]: the mean of their highest gold rewards, and of those at the greatest
+    distance; how many fell by more than `FALLEN` from one to the other; the lowest at the greatest distance."""
+    highest, last = curves.max(1), curves[:, -1]
+    return float(highest.mean()), float(last.mean()), int((highest - last > FALLEN).sum()), float(last.min())
 
 
 def lines(found: dict[int, dict[str, Any]], name: str) -> list[Line]:
@@ -187,7 +206,7 @@ def drawn(found: dict[int, dict[str, Any]], best: Array) -> list[Panel]:
         Line(f"{pairs:,} comparisons", chosen, curves["best_of"].mean(0).tolist(), colour=colour, marked=True)
         for colour, (pairs, curves) in enumerate(found.items())
     ]
-    span = (-2.2, 3.2)
+    span = (-0.1, 3.2)
     return [
         Panel("One reward model, maximised", across, "gold reward", [*lines(found, "gold"), upper], y_range=span),
         Panel(f"{MEMBERS} reward models, less their deviation", across, "gold reward",
@@ -198,16 +217,22 @@ def drawn(found: dict[int, dict[str, Any]], best: Array) -> list[Panel]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    """Run all, report and publish."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", type=int, default=2)
+    workers = parser.parse_args().workers
     best = at_distances(GOLD, [GOLD])[0]
-    found = {pairs: measured(pairs) for pairs in PAIRS}
-    header = ["comparisons", "pairs ranked right", "reward model", "highest gold", "at", f"gold at {DISTANCES[-1]:g}"]
+    found = measured_all(workers)
+    far = f"gold at {DISTANCES[-1]:g}"
+    header = ["comparisons", "pairs ranked right", "reward model", "highest gold", far, "fell", "worst"]
     rows = []
     for pairs, curves in found.items():
         for label, name in (("one", "gold"), (f"{MEMBERS}, pessimistic", "pessimistic")):
-            top, where, end = summary(curves[name])
+            highest, end, fell, worst = summary(curves[name])
             right = f"{curves['accuracy'].mean():.1%}"
-            rows.append([f"{pairs:,}", right, label, f"{top:.2f}", f"{where:.1f}", f"{end:.2f}"])
+            rows.append(
+                [f"{pairs:,}", right, label, f"{highest:.2f}", f"{end:.2f}", f"{fell} of {SEEDS}", f"{worst:.2f}"]
+            )
     print(f"gold reward of the cook {COOK @ GOLD:.2f}, of the best dishes 3; distances are square roots of the KL")
     print(table(header, rows))
     numbers = {

@@ -51,3 +51,10 @@ def test_a_fit_to_few_comparisons_ranks_better_than_chance() -> None:
     data = study.comparisons(60, 0)
     assert len(data) == 60 and all(set(one.scores) == {0.0, 1.0} for one in data)
     assert study.accuracy(study.GOLD) == pytest.approx(1) and study.accuracy(-study.GOLD) == pytest.approx(0)
+
+
+def test_the_summary_by_hand() -> None:
+    curves = np.array([[1.0, 2.0, 1.5], [1.0, 2.0, 3.0], [1.0, 1.05, 1.0]])
+    highest, last, fell, worst = study.summary(curves)
+    assert (highest, last) == pytest.approx(((2 + 3 + 1.05) / 3, (1.5 + 3 + 1) / 3))
+    assert (fell, worst) == (1, 1.0)
