@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from no_tangents import Untangible
 from rich.console import Console
 
 import laurel
@@ -54,18 +54,6 @@ def test_it_learns_within_its_region(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", [0, 2, 3, 4, 5])
 def test_it_learns_from_any_start(seed: int, tmp_path: Path) -> None:
     learns(seed, tmp_path / "run")
-
-
-class Untangible(torch.autograd.Function):
-    """The identity, whose forward-mode derivative is missing."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient
 
 
 def test_a_model_without_the_derivatives_it_needs_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:

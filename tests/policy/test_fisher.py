@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from no_tangents import Untangible
 from small_models import random_tree, write_model
 
 from laurel.errors import ConfigurationError
@@ -191,18 +192,6 @@ def test_sixteen_bits(qwen: Policy) -> None:
     check_tangents(qwen)
     rough = {name: tensor.bfloat16() for name, tensor in direction.items()}
     assert inner(rough, product(qwen, packed, rough)) == pytest.approx(precise, rel=0.1)
-
-
-class Untangible(torch.autograd.Function):
-    """The identity, whose forward-mode derivative is missing."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient
 
 
 class Crooked(Untangible):

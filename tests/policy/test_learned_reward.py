@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from noisy_heads import opinionated
 
 import laurel
 from laurel.policy import LearnedReward, Policy, RewardModel, answer_ends, pack, reward_model_for, tiny
@@ -22,13 +23,6 @@ TASKS = {name: Task(name, f"{name}>", "a") for name in ("ab", "cd", "abcd")}
 def policy(**changes: object) -> Policy:
     settings = {"alphabet": "abcdefgh>", "hidden_size": 16, "layers": 1, "heads": 2, "context_length": 24}
     return tiny(**{**settings, **changes})  # type: ignore[arg-type]
-
-
-def opinionated(trunk: Policy) -> RewardModel:
-    model = reward_model_for(trunk)
-    with torch.no_grad():
-        model.head.copy_(torch.randn(model.head.shape, generator=torch.Generator().manual_seed(0)))
-    return model
 
 
 def drawn(writer: Policy) -> list[Tree]:
@@ -54,7 +48,7 @@ def values(trees: list[Tree]) -> list[float]:
 def test_packed_scores_are_those_of_single_rows(budget: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TOKENS_PER_PASS", budget)
     writer = policy()
-    model, trees = opinionated(writer), drawn(writer)
+    model, trees = opinionated(reward_model_for(writer)), drawn(writer)
     with Grader(LearnedReward(model, writer=writer)) as grader:
         graded, metrics = grader.grade(trees, TASKS)
     wanted = [alone(model, rollout) for tree in trees for rollout in tree.rollouts]
@@ -65,7 +59,7 @@ def test_packed_scores_are_those_of_single_rows(budget: int, monkeypatch: pytest
 
 def test_one_at_a_time_is_the_same() -> None:
     writer = policy()
-    reward, trees = LearnedReward(opinionated(writer), writer=writer), drawn(writer)
+    reward, trees = LearnedReward(opinionated(reward_model_for(writer)), writer=writer), drawn(writer)
     asked = [(TASKS[tree.task_id], rollout) for tree in trees for rollout in tree.rollouts]
     together = reward.score_rollouts(asked)
     for one, (task, rollout) in zip(together, asked, strict=True):
@@ -76,7 +70,7 @@ def test_one_at_a_time_is_the_same() -> None:
 
 def test_text_and_tokens_agree_where_text_says_it_all() -> None:
     writer = policy()
-    model, trees = opinionated(writer), drawn(writer)
+    model, trees = opinionated(reward_model_for(writer)), drawn(writer)
     asked = [(TASKS[tree.task_id], rollout) for tree in trees for rollout in tree.rollouts]
     # Ended answers of one token per character: encoding their text gives the drawn tokens back.
     plain = [
@@ -96,7 +90,7 @@ def test_text_and_tokens_agree_where_text_says_it_all() -> None:
 
 def test_what_does_not_fit_fails_alone() -> None:
     writer = policy()
-    model = opinionated(policy(context_length=8))
+    model = opinionated(reward_model_for(policy(context_length=8)))
     trees = drawn(writer)
     results = LearnedReward(model, writer=writer).score_rollouts(
         [(TASKS[tree.task_id], rollout) for tree in trees for rollout in tree.rollouts]
@@ -113,7 +107,7 @@ def test_what_does_not_fit_fails_alone() -> None:
 
 def test_what_has_no_tokens_there_fails() -> None:
     writer, other = policy(), policy(alphabet="abcd>")
-    reward = LearnedReward(opinionated(other), writer=writer)
+    reward = LearnedReward(opinionated(reward_model_for(other)), writer=writer)
     assert not reward.reads_tokens
     done = Outcome(Ending.TERMINATED, "end")
     prompt = Segment(Source.PROMPT, writer.encode_prompt("ab>"), -1, text="ab>")
@@ -130,7 +124,7 @@ def test_what_has_no_tokens_there_fails() -> None:
 
 def test_dialogues_are_read_as_they_were_drawn() -> None:
     writer = policy()
-    model = opinionated(writer)
+    model = opinionated(reward_model_for(writer))
     done = Outcome(Ending.TERMINATED, "end")
     turns = (
         Segment(Source.PROMPT, np.array([2, 3]), -1),
@@ -145,7 +139,7 @@ def test_dialogues_are_read_as_they_were_drawn() -> None:
 
 def test_a_score_that_is_not_finite_fails() -> None:
     writer = policy()
-    model = opinionated(writer)
+    model = opinionated(reward_model_for(writer))
     with torch.no_grad():
         model.head.fill_(torch.nan)
     settings = GradingSettings(failure_fraction=1.0, failures_in_a_row=100)
@@ -157,7 +151,7 @@ def test_a_score_that_is_not_finite_fails() -> None:
 
 def test_an_online_method_learns_what_it_likes(tmp_path: object) -> None:
     writer = policy(seed=1)
-    model = opinionated(writer)
+    model = opinionated(reward_model_for(writer))
     run = laurel.train(
         policy=writer,
         tasks=TaskSet("tasks", tuple(TASKS.values())),

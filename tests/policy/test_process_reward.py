@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noisy_heads import opinionated
 
 import laurel
 from laurel.algorithms.steps import in_steps
@@ -19,7 +20,6 @@ from laurel.policy import (
     LearnedReward,
     Policy,
     ProcessReward,
-    RewardModel,
     SavedProcessReward,
     StepJudge,
     export_reward_model,
@@ -39,13 +39,6 @@ TASKS = {name: Task(name, f"{name}>", "a") for name in ("ab", "cd")}
 def policy(**changes: object) -> Policy:
     settings = {"alphabet": "abcd>;", "hidden_size": 16, "layers": 1, "heads": 2, "context_length": 24}
     return tiny(**{**settings, **changes})  # type: ignore[arg-type]
-
-
-def opinionated(trunk: Policy) -> RewardModel:
-    model = reward_model_for(trunk)
-    with torch.no_grad():
-        model.head.copy_(torch.randn(model.head.shape, generator=torch.Generator().manual_seed(0)))
-    return model
 
 
 def drawn(writer: Policy) -> list[Tree]:
@@ -82,7 +75,7 @@ def parts(score: object) -> list[float]:
 
 def test_each_step_is_read_at_its_end() -> None:
     writer = policy()
-    model, trees = opinionated(writer), drawn(writer)
+    model, trees = opinionated(reward_model_for(writer)), drawn(writer)
     scores = ProcessReward(model, writer=writer).score_rollouts(asked(trees))
     several = 0
     for (_, rollout), score in zip(asked(trees), scores, strict=True):
@@ -102,7 +95,7 @@ def test_each_step_is_read_at_its_end() -> None:
 
 def test_drawn_and_encoded_steps_agree() -> None:
     writer = policy()
-    model, tree = opinionated(writer), written()
+    model, tree = opinionated(reward_model_for(writer)), written()
     by_tokens = ProcessReward(model, writer=writer, aggregation="min").score_rollouts(asked([tree]))
     by_texts = ProcessReward(model, aggregation="min").score_rollouts(asked([tree]))
     for one, other in zip(by_tokens, by_texts, strict=True):
@@ -112,7 +105,7 @@ def test_drawn_and_encoded_steps_agree() -> None:
 
 
 def test_what_cannot_be_read_fails() -> None:
-    short = opinionated(policy(context_length=7))
+    short = opinionated(reward_model_for(policy(context_length=7)))
     one, other = ProcessReward(short, writer=policy()).score_rollouts(asked([written()]))
     assert isinstance(one, Failed) and "9 tokens do not fit in the reward model's 7" in one.reason
     assert isinstance(other, Score)
@@ -122,7 +115,7 @@ def test_what_cannot_be_read_fails() -> None:
 
 def test_as_a_part_of_a_weighted_reward_and_from_the_disk(tmp_path: Path) -> None:
     writer = policy()
-    model, trees = opinionated(writer), drawn(writer)
+    model, trees = opinionated(reward_model_for(writer)), drawn(writer)
     export_reward_model(model, tmp_path / "model")
     saved = SavedProcessReward(tmp_path / "model", aggregation="last")
     again = SavedProcessReward(**{k: v for k, v in saved.description.items() if k != "type"})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from noisy_heads import opinionated
 
 from laurel.errors import ConfigurationError
 from laurel.policy import (
@@ -31,10 +31,7 @@ def policy(context_length: int = 16) -> Policy:
 
 
 def member(seed: int, *, context_length: int = 16) -> LearnedReward:
-    model = reward_model_for(policy(context_length))
-    with torch.no_grad():
-        model.head.copy_(torch.randn(model.head.shape, generator=torch.Generator().manual_seed(seed)))
-    return LearnedReward(model, writer=policy())
+    return LearnedReward(opinionated(reward_model_for(policy(context_length)), seed), writer=policy())
 
 
 def tree() -> Tree:

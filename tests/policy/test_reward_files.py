@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from noisy_heads import opinionated
 from small_models import ARCHITECTURES
 
 from laurel.errors import PolicyError
@@ -24,14 +25,6 @@ from laurel.policy import (
     tiny,
 )
 from laurel.tree import Tree
-
-
-def opinionated(policy: Policy) -> RewardModel:
-    """A reward model with a head that is not 0."""
-    model = reward_model_for(policy)
-    with torch.no_grad():
-        model.head.copy_(torch.randn(model.head.shape, generator=torch.Generator().manual_seed(0)))
-    return model
 
 
 def rewards(model: RewardModel, trees: list[Tree]) -> np.ndarray:
@@ -50,7 +43,7 @@ def rows(trees: list[Tree]) -> list[np.ndarray]:
 def test_transformers_scores_every_answer_alike(
     name: str, directories: Callable[[str], Path], trees: list[Tree], tmp_path: Path
 ) -> None:
-    model = opinionated(load(directories(name), device="cpu"))
+    model = opinionated(reward_model_for(load(directories(name), device="cpu")))
     ours = rewards(model, trees)
     export_reward_model(model, tmp_path / "saved")
     # Eager: some releases would choose an attention for Gemma 2 that leaves its soft cap out.
@@ -71,7 +64,7 @@ def test_transformers_scores_every_answer_alike(
 
 def test_padded_batches_score_alike_where_padding_is_no_end(tmp_path: Path) -> None:
     policy = tiny(alphabet="abcdefgh", hidden_size=16, layers=1, heads=2, context_length=32)
-    model = opinionated(policy)
+    model = opinionated(reward_model_for(policy))
     export_reward_model(model, tmp_path)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
@@ -85,7 +78,7 @@ def test_padded_batches_score_alike_where_padding_is_no_end(tmp_path: Path) -> N
 def test_an_end_token_that_pads_is_no_padding_there(tmp_path: Path) -> None:
     policy = tiny(alphabet="abcdefgh", hidden_size=16, layers=1, heads=2, context_length=32)
     policy.model.config.pad_token_id = 1
-    model = opinionated(policy)
+    model = opinionated(reward_model_for(policy))
     export_reward_model(model, tmp_path)
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     tokens = torch.tensor([[2, 3, 1]])  # would be read at 3 if 1 were padding
@@ -97,7 +90,7 @@ def test_an_end_token_that_pads_is_no_padding_there(tmp_path: Path) -> None:
 
 
 def test_a_resaved_model_is_the_same(qwen: Policy, trees: list[Tree], tmp_path: Path) -> None:
-    model = opinionated(qwen)
+    model = opinionated(reward_model_for(qwen))
     export_reward_model(model, tmp_path / "first")
     export_reward_model(load_reward_model(tmp_path / "first", device="cpu"), tmp_path / "second")
     second = load_reward_model(tmp_path / "second", device="cpu")
@@ -115,7 +108,7 @@ def test_heads_of_another_form_are_refused(directories: Callable[[str], Path], q
 
 
 def test_an_architecture_without_a_classifier_is_refused(directories: Callable[[str], Path], tmp_path: Path) -> None:
-    model = opinionated(load(directories("granite-scaled"), device="cpu"))
+    model = opinionated(reward_model_for(load(directories("granite-scaled"), device="cpu")))
     with pytest.raises(PolicyError, match="no sequence classifier for GraniteForCausalLM"):
         export_reward_model(model, tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
@@ -124,7 +117,7 @@ def test_an_architecture_without_a_classifier_is_refused(directories: Callable[[
 def test_a_classifier_that_scores_otherwise_is_not_put_in_place(
     qwen: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = opinionated(qwen)
+    model = opinionated(reward_model_for(qwen))
     monkeypatch.setattr(model, "rewards", lambda packed, ends: RewardModel.rewards(model, packed, ends) + 1)
     with pytest.raises(PolicyError, match=r"scores .* what this reward model scores"):
         export_reward_model(model, tmp_path / "saved")
