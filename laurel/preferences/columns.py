@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from reprlib import repr as shortened
 from typing import Any, Protocol
 
 from laurel.errors import TaskError
@@ -54,8 +56,10 @@ class PairColumns:
         """See `PreferenceColumns`: scores 1 and 0."""
         where = place.where
         sides = [cell(row, column, where) for column in (self.chosen, self.rejected)]
-        if self.prompt.template is None and not any(map(holds_prompt, sides)):
-            cell(row, self.prompt.prompt, where)  # which says that it is missing
+        # Without a prompt in the sides it stands in its own column, or is said to be missing.
+        own_column = self.prompt.template is None and not any(map(holds_prompt, sides))
+        if own_column and cell(row, self.prompt.prompt, where) is None:
+            raise BadRow(Fault.PROMPT, f"{where}: the prompt '{self.prompt.prompt}' is null.", hint="fill it in.")
         told = self.prompt.template is not None or self.prompt.prompt in row
         own = row[self.prompt.prompt] if told and self.prompt.template is None else None
         template = told and self.prompt.template is not None
@@ -84,7 +88,7 @@ class RankingColumns:
                 raise BadRow(Fault.SKIPPED, f"{where} was skipped.", hint="leave it out, or rank its answers.")
             ranks = numbers(given, self.ranks, len(answers), where)
         if len(answers) < 2:
-            raise BadRow(Fault.TYPE, f"{where} ranks {len(answers)} answer.", hint="a ranking needs at least two.")
+            raise BadRow(Fault.TYPE, f"{where} ranks {_answers(len(answers))}.", hint="a ranking needs at least two.")
         scores = scores_of_ranks(ranks)
         return build(self.prompt, row, answers, scores, Kind.RANKING, (self.answers, self.ranks), place)
 
@@ -135,7 +139,7 @@ class ThumbColumns:
         if len(answers) != 1 or label not in (True, False):
             raise BadRow(
                 Fault.TYPE,
-                f"{where}: {len(answers)} completions with the label {label!r}.",
+                f"{where}: {len(answers)} completions with the label {shortened(label)}.",
                 hint="a thumb is one completion with true or false.",
             )
         return build(self.prompt, row, answers, (float(label),), Kind.THUMB, (self.completion, self.label), place)
@@ -156,6 +160,8 @@ def build(
         BadRow: the prompt cannot be used, an answer is blank, or two are the same.
     """
     where = place.where
+    if not answers:
+        raise BadRow(Fault.EMPTY, f"{where}: there is no answer.", hint="leave the row out.")
     for answer in answers:
         if not answer.strip():
             raise BadRow(Fault.EMPTY, f"{where}: an answer is empty.", hint="leave the row out.")
@@ -200,7 +206,7 @@ def texts(value: object, column: str, where: str) -> tuple[str, ...]:
         if not isinstance(content, str):
             raise BadRow(
                 Fault.TYPE,
-                f"{where}: the column '{column}' holds {item!r}, not text.",
+                f"{where}: the column '{column}' holds {shortened(item)}, not text.",
                 hint="an answer is text, or a message with role and content.",
             )
         found.append(content)
@@ -210,11 +216,24 @@ def texts(value: object, column: str, where: str) -> tuple[str, ...]:
 def numbers(value: object, column: str, count: int, where: str) -> tuple[float, ...]:
     """One finite number for each of `count` answers."""
     items: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
-    fits = all(isinstance(item, int | float) and not isinstance(item, bool) and item == item for item in items)
-    if not fits or len(items) != count:
+    if not all(map(_finite, items)) or len(items) != count:
         raise BadRow(
             Fault.TYPE,
-            f"{where}: the column '{column}' holds {value!r}, not a number for each of {count} answers.",
-            hint="write one number per answer, in their order.",
+            f"{where}: the column '{column}' holds {shortened(value)}, not a number for each of {_answers(count)}.",
+            hint="write one finite number per answer, in their order.",
         )
     return tuple(map(float, items))
+
+
+def _finite(value: object) -> bool:
+    """Whether a value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def _answers(count: int) -> str:
+    return f"{count} answer" if count == 1 else f"{count} answers"

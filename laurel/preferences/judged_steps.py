@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from reprlib import repr as shortened
 from typing import Any
 
 from laurel.errors import TaskError
@@ -101,14 +102,14 @@ def labels_in(value: object, column: str, count: int, where: str) -> tuple[float
     if not fits or len(items) != count or not count:
         raise BadRow(
             Fault.TYPE,
-            f"{where}: the column '{column}' holds {value!r}, not a label for each of {count} steps.",
+            f"{where}: the column '{column}' holds {shortened(value)}, not a label for each of {count} steps.",
             hint="write true, false, a number from 0 to 1, or null for a step that nobody looked at.",
         )
     wrong = [item for item in items if item is not None and not 0 <= item <= 1]
     if wrong:
         raise BadRow(
             Fault.RANGE,
-            f"{where}: the label {wrong[0]:g} of a step does not lie in [0, 1].",
+            f"{where}: the label {shortened(wrong[0])} of a step does not lie in [0, 1].",
             hint="rescale the labels; of -1, 0, 1 (wrong, neutral, right) say what neutral is to count as.",
         )
     return tuple(None if item is None else float(item) for item in items)

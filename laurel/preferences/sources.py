@@ -66,7 +66,7 @@ def pairs(
         {"prompt": [{"role": "user", "content": "2+2?"}], "chosen": [{"role": "assistant", "content": "4"}], ...}
 
     In a row without the column `prompt` the prompt is what both sides begin with: the messages before the last, or a
-    transcript up to the last "Assistant:".
+    transcript up to the last "Assistant:". Sides that repeat it beside a prompt of its own are cut there too.
 
     Args:
         path: a file: `.parquet` (extra `data`), or JSON lines, with `.gz` unpacked.

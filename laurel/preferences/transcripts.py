@@ -35,6 +35,9 @@ def shared_prompt(
     """
     if all(isinstance(side, str) for side in sides):
         plain = [str(side) for side in sides]
+        if not known and isinstance(told, str) and all(side.startswith(HUMAN) for side in plain):
+            answers = _after(told, plain, where)
+            return told, tuple(map(str.strip, answers)) if conversation else answers
         if known or told is not None:
             return told, tuple(plain)
         prompt, answers = common_start(plain, where)
@@ -57,10 +60,28 @@ def shared_prompt(
     if any(leading and leading != asked for leading in before) or not (asked or known):
         raise BadRow(
             Fault.DIFFERENT_PROMPTS,
-            f"{where}: the messages before the answers are not the same.",
+            f"{where}: the messages before the answers are not the same, or not those of the prompt's own column.",
             hint="both sides of a pair answer one prompt.",
         )
     return asked, answers
+
+
+def _after(told: str, transcripts: Sequence[str], where: str) -> tuple[str, ...]:
+    """The answers of whole transcripts that stand beside a prompt of its own: what follows it.
+
+    Raises:
+        BadRow: they are about another prompt.
+    """
+    prompt, answers = common_start(transcripts, where)
+    turns = messages_of(prompt)
+    same = [prompt.removesuffix(ASSISTANT).strip(), *(turn["content"] for turn in turns if len(turns) == 1)]
+    if told.strip().removesuffix(ASSISTANT.strip()).strip() not in same:
+        raise BadRow(
+            Fault.DIFFERENT_PROMPTS,
+            f"{where}: the transcripts of the two sides are about another prompt than that of its own column.",
+            hint="leave one of the two prompts out.",
+        )
+    return answers
 
 
 def holds_prompt(side: object) -> bool:
