@@ -18,6 +18,7 @@ from laurel.fit import Fit, Member
 from laurel.judged import judged
 from laurel.judged_steps import check_steps
 from laurel.learner import OptimiserSettings, RewardLearner
+from laurel.learner.schedule import check_total_steps
 from laurel.objectives import Binary, BradleyTerry, PlackettLuce, RewardObjective, StepLabels, reads_steps
 from laurel.policy import Policy, load, reward_model_for
 from laurel.policy.fingerprint import check_frozen
@@ -86,16 +87,11 @@ def fit_reward_model(
         LearnerError: a loss is not finite; the run can be resumed.
     """
     arguments = dict(locals())
-    check_trackers(trackers)
-    _check(arguments)
+    check_fitting(arguments)
     if not isinstance(policy, Policy):
         policy = arguments["policy"] = load(str(policy))
-    for some in (tasks, held_out):
-        if some is not None:
-            check_answers(policy, some)
-            check_steps(policy, some)
-    likelihood = arguments["objective"] = objective or objective_for(tasks)
-    _check_judgements(likelihood, tasks, held_out)
+    check_judged_answers(policy, tasks, held_out)
+    likelihood = arguments["objective"] = checked_objective(objective, tasks, held_out)
     left_out = ("run", "resume", "trackers", "progress")
     configuration = {"kind": KIND, **describe(arguments, leave_out=left_out)}
     settings = optimiser or OptimiserSettings()
@@ -160,18 +156,14 @@ def export_of_fit(run: str | Path, directory: str | Path) -> Path:
     return Path(directory)
 
 
-def _check(arguments: Mapping[str, Any]) -> None:
-    for name in COUNTS:
-        value = arguments[name]
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigurationError(
-                f"{name} must be a whole number from 1, got {value!r}.", hint="change or remove it."
-            )
-    share, seed, tasks = arguments["share"], arguments["seed"], arguments["tasks"]
-    if not 0 < share <= 1:
-        raise ConfigurationError(f"share must lie in (0, 1], got {share!r}.", hint="1 is all of the tasks.")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ConfigurationError(f"seed must be a whole number from 0, got {seed!r}.", hint="such as seed=0.")
+def check_fitting(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of `fit_reward_model` that do not fit together.
+
+    Raises:
+        ConfigurationError: naming the argument.
+        TaskError: if a held-out prompt is learned from.
+    """
+    check_fit_settings(arguments)
     for name in ("tasks", "held_out"):
         if not isinstance(arguments[name], TaskSet) and not (name == "held_out" and arguments[name] is None):
             raise ConfigurationError(
@@ -179,16 +171,61 @@ def _check(arguments: Mapping[str, Any]) -> None:
                 hint="read one: laurel.preferences.pairs(path).",
             )
     if arguments["held_out"] is not None:
-        check_leak(tasks, arguments["held_out"])
-    elif arguments["evaluate_every"] is not None:
+        check_leak(arguments["tasks"], arguments["held_out"])
+
+
+def check_fit_settings(arguments: Mapping[str, Any]) -> None:
+    """The part of `check_fitting` that needs no judged answers; of `held_out` it reads whether there are any.
+
+    Raises:
+        ConfigurationError: naming the argument.
+    """
+    check_trackers(arguments["trackers"])
+    for name in COUNTS:
+        value = arguments[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ConfigurationError(
+                f"{name} must be a whole number from 1, got {value!r}.", hint="change or remove it."
+            )
+    share, seed = arguments["share"], arguments["seed"]
+    if not 0 < share <= 1:
+        raise ConfigurationError(f"share must lie in (0, 1], got {share!r}.", hint="1 is all of the tasks.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ConfigurationError(f"seed must be a whole number from 0, got {seed!r}.", hint="such as seed=0.")
+    if arguments["held_out"] is None and arguments["evaluate_every"] is not None:
         raise ConfigurationError(
             "'evaluate_every' would not be read: without held_out answers nothing is evaluated.",
             hint="add held_out: 0.1, or remove it.",
         )
+    settings = arguments["optimiser"] or OptimiserSettings()
+    check_total_steps(settings.schedule, warmup_steps=settings.warmup_steps, total_steps=arguments["steps"])
+
+
+def check_judged_answers(policy: Policy, tasks: TaskSet, held_out: TaskSet | None) -> None:
+    """Refuse judged answers that the policy cannot read.
+
+    Raises:
+        TaskError: naming the tasks.
+    """
+    for some in (tasks, held_out):
+        if some is not None:
+            check_answers(policy, some)
+            check_steps(policy, some)
+
+
+def checked_objective(objective: RewardObjective | None, tasks: TaskSet, held_out: TaskSet | None) -> RewardObjective:
+    """The likelihood of a fit: the one that was given, or `objective_for`.
+
+    Raises:
+        ConfigurationError: there are scores that it cannot read, or a set says nothing to it.
+        TaskError: see `objective_for`.
+    """
+    likelihood = objective or objective_for(tasks)
+    _check_judgements(likelihood, tasks, held_out)
+    return likelihood
 
 
 def _check_judgements(objective: RewardObjective, tasks: TaskSet, held_out: TaskSet | None) -> None:
-    """Refuse scores that the objective cannot read, and sets that say nothing."""
     for some in (tasks, held_out):
         if some is None:
             continue

@@ -13,11 +13,10 @@ there as a whole or is done again, so that the same call goes on where the last 
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,55 +25,22 @@ from laurel.errors import ConfigurationError, RunError
 from laurel.evaluation import averaged, judged_again
 from laurel.fitting import fit_reward_model
 from laurel.human_feedback_report import FeedbackReport
+from laurel.human_feedback_stages import COMPARISONS, Labels, check_stages, stages
 from laurel.over_optimisation import Drawn, Point, course, draw, scores
 from laurel.policy import Policy, SavedReward, load, reward_for
-from laurel.preferences import Query, ScriptedTeacher
-from laurel.preflight import check_parts
+from laurel.preferences import Query
 from laurel.progress import ProgressView
-from laurel.recipe import resolve
 from laurel.rewards import Grader, Reward
 from laurel.rollout import Job, Limits, LocalSampler
 from laurel.runs import Run
-from laurel.tasks import TaskSet, check_leak
+from laurel.tasks import TaskSet
 from laurel.training import train
 from laurel.tree import Rollout, Sampling, Score
 
-EVALUATIONS = 10
-"""How often the reinforced policy is judged where reinforce.evaluate_every does not say."""
-
-ALGORITHM = {"name": "rloo", "kl": 0.05}
 BEST_OF = (1, 2, 4, 8, 16, 32, 64)
-PLAIN = (str, int, float, Mapping, list, tuple, type(None))
-"""What a recipe can say; everything else is a part that is there already."""
 
 ATTEMPTS = 4
 """How many times as many pairs as wanted are drawn, where answers are equal or cannot be judged."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Comparisons by a teacher who knows the gold reward: a stand-in for people.
-
-    Attributes:
-        pairs: how many.
-        rationality, mistake, skip_below, equal_within: the teacher's faults, see `laurel.preferences.ScriptedTeacher`.
-    """
-
-    pairs: int
-    rationality: float | None = None
-    mistake: float = 0.0
-    skip_below: float | None = None
-    equal_within: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.pairs < 2:
-            raise ConfigurationError(f"labels: {self.pairs} pairs teach nothing.", hint="such as pairs: 500.")
-        self.teacher(0)
-
-    def teacher(self, seed: int) -> ScriptedTeacher:
-        """Who makes them."""
-        faults = {name: value for name, value in asdict(self).items() if name != "pairs"}
-        return ScriptedTeacher(**faults, seed=seed)
 
 
 def rlhf(
@@ -118,37 +84,22 @@ def rlhf(
         ConfigurationError, TaskError: before anything starts, if the parts do not fit together; and where `run` holds
             something that was started with other settings.
     """
-    _check(tasks, held_out, best_of, clone, reinforce)
+    arguments = dict(locals())
+    planned = stages(arguments)
     if isinstance(policy, str | Path):
         policy = load(str(policy))
-    directory = Path(run)
-    common = {"policy": policy, "seed": seed, "resume": True, "progress": progress}
-    judged = {**common, "held_out": held_out, "run": directory / "clone"}
-    drawn_alike = {name: reinforce[name] for name in ("sampling", "limits", "grading") if name in reinforce}
-    imitate = {"algorithm": "clone", "tasks": tasks, **drawn_alike, **clone}
-    first = _stage("clone", train, imitate, {**judged, "reward": gold_reward})
-    fixed = {**judged, "tasks": tasks, "watched_reward": gold_reward, "run": directory / "reinforce"}
-    third = _stage("reinforce", train, {"algorithm": ALGORITHM, **reinforce}, {**fixed, "reward": gold_reward})
-    third.setdefault("evaluate_every", max(1, third.get("steps", 100) // EVALUATIONS))
-    if not third["algorithm"].needs_reference:
-        raise ConfigurationError(
-            f"reinforce: '{third['algorithm'].name}' would not be held to the clone by a KL.",
-            hint="such as algorithm: {name: rloo, kl: 0.05}.",
-        )
-    written = _comparisons(directory, labels, reward_model)
-    fit = {**common, "run": directory / "reward_model"}
-    if labels is not None:  # what it will be asked is not there yet; everything else is looked at now
-        others = {key: value for key, value in written.items() if key not in ("tasks", "held_out")}
-        _stage("reward_model", fit_reward_model, others, {**fit, "tasks": None})
-    known = {"tasks": tasks, "held_out": held_out, "gold_reward": gold_reward, "labels": labels, "seed": seed}
-    _same_as_before(directory, {**describe(known), "policy": describe(policy)})
+    planned = planned.starting_from(policy)
+    check_stages(policy, planned)
+    directory, settings = planned.directory, settings_of(arguments, policy)
+    check_same(directory, settings)
+    _remember(directory, settings)
 
-    cloned = train(**first)
+    cloned = train(**planned.clone)
     if labels is not None:
-        _label(directory / "preferences.jsonl", policy, third, labels)
-    second = _stage("reward_model", fit_reward_model, written, fit)
+        _label(directory / COMPARISONS, policy, planned.reinforce, labels)
+    second = planned.labelled_fit()
     fitted = fit_reward_model(**second)
-    third["reward"] = SavedReward(directory / "reward_model", pessimism=pessimism)
+    third = {**planned.reinforce, "reward": SavedReward(directory / "reward_model", pessimism=pessimism)}
     start = policy.snapshot("clone")
     drawn = _drawn(directory / "best_of.json", policy, third, samples=max(best_of))
     before = _before(cloned, policy, third)
@@ -161,76 +112,48 @@ def rlhf(
     return report
 
 
-def _check(
-    tasks: TaskSet, held_out: TaskSet, best_of: Sequence[int], clone: Mapping[str, Any], reinforce: Mapping[str, Any]
-) -> None:
-    check_leak(tasks, held_out)
-    if not best_of or min(best_of) < 1:
-        raise ConfigurationError(f"best_of={list(best_of)} is no list of numbers from 1.", hint="such as [1, 4, 16].")
-    if any(stage.get("environment") is not None for stage in (clone, reinforce)):
-        raise ConfigurationError(
-            "'environment': a reward model of comparisons judges single answers.", hint="remove it."
-        )
+def settings_of(arguments: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+    """What all runs of a call share, as plain data."""
+    names = ("tasks", "held_out", "gold_reward", "labels", "seed")
+    return {**describe({name: arguments[name] for name in names}), "policy": describe(policy)}
 
 
-def _stage(
-    name: str,
-    target: Callable[..., Any],
-    given: Mapping[str, Any],
-    fixed: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The arguments of one run: what the recipe gives for it, as data or ready-made, and what is fixed by this call."""
-    twice = sorted(given.keys() & fixed.keys())
-    if twice:
-        raise ConfigurationError(
-            f"{name}: '{twice[0]}' is set for all runs together.", hint=f"write it above '{name}', or leave it out."
-        )
-    ready = {key: value for key, value in given.items() if not isinstance(value, PLAIN)}
-    data = {**given, **dict.fromkeys((*fixed, *ready))}
-    try:
-        resolved = resolve({k: v for k, v in data.items() if k != "progress"}, target, leave_out=(*fixed, *ready))
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{name}: {error.message.removeprefix('recipe: ')}", hint=error.hint) from error
-    arguments = {**resolved, **ready, **fixed}
-    if target is train:
-        defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
-        check_parts({**defaults, **arguments}, defaults)
-    return arguments
-
-
-def _comparisons(directory: Path, labels: Labels | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of the fit; without a file of their own its comparisons are those that a teacher will make."""
-    if (labels is None) == ("tasks" not in given):
-        raise ConfigurationError(
-            "The comparisons come from reward_model.tasks or from labels, from one of them.",
-            hint="such as labels: {pairs: 500}, or reward_model: {tasks: {name: pairs, path: pairs.jsonl}, ...}.",
-        )
-    made = {"name": "rankings", "path": str(directory / "preferences.jsonl"), "ranks": "ranks"}
-    return {"tasks": made, **given}
-
-
-def _same_as_before(directory: Path, settings: Mapping[str, Any]) -> None:
+def check_same(directory: Path, settings: Mapping[str, Any]) -> None:
     """Refuse to go on with what was started otherwise; what concerns one run alone is compared by that run.
 
     Raises:
         ConfigurationError: naming what differs.
+        RunError: what stands in the directory cannot be read.
+    """
+    path = directory / "recipe.json"
+    if not path.is_file():
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.", hint="choose another directory.") from error
+    changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+    if changed:
+        raise ConfigurationError(
+            f"{directory} was started with other settings: {', '.join(changed)}.",
+            hint="go on with the same recipe, or choose another directory: run=...",
+        )
+
+
+def _remember(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Write down what `check_same` compares, once.
+
+    Raises:
         RunError: the directory cannot be written.
     """
     path = directory / "recipe.json"
+    if path.is_file():
+        return
     try:
-        if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
-            if changed:
-                raise ConfigurationError(
-                    f"{directory} was started with other settings: {', '.join(changed)}.",
-                    hint="go on with the same recipe, or choose another directory: run=...",
-                )
-            return
         directory.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(settings, indent=1, sort_keys=True) + "\n")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read or written: {error}.", hint="choose another directory.") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error}.", hint="choose another directory.") from error
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.experience import no_reference
 from laurel.judged import judged
 from laurel.learner import CriticSettings, OptimiserSettings
+from laurel.learner.schedule import check_total_steps
 from laurel.policy import Policy, check_reading, reward_models_in
 from laurel.preferences import Kind
 from laurel.recovered import check_recovery
@@ -82,6 +83,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
         )
     _check_batch(algorithm, arguments)
+    _check_schedule(algorithm, arguments["optimiser"], arguments["steps"])
     _check_learning(algorithm, arguments["reward"])
     check_asked(arguments)
     check_given(arguments)
@@ -124,6 +126,13 @@ def _check_batch(algorithm: Algorithm, arguments: Mapping[str, Any]) -> None:
             f"'{algorithm.name}' joins each prompt with an answer to another one of the step, and there is none.",
             hint="set prompts_per_step to at least 2; the more, the better its estimate of the divergence.",
         )
+
+
+def _check_schedule(algorithm: Algorithm, settings: OptimiserSettings | None, steps: int) -> None:
+    """Refuse a warm-up that leaves a falling schedule no step."""
+    if settings is not None:
+        total = steps * algorithm.step.epochs * algorithm.step.minibatches
+        check_total_steps(settings.schedule, warmup_steps=settings.warmup_steps, total_steps=total)
 
 
 def _check_learning(algorithm: Algorithm, reward: Reward | None) -> None:

@@ -189,6 +189,9 @@ def test_the_report_says_when_it_was_over_optimised() -> None:
     assert report.picture.startswith("<svg") and "best of n" in report.picture
 
 
+TOO_LONG = rankings(rows=[{"prompt": "a>", "answers": ["a" * 12, "b"]}])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -201,6 +204,16 @@ def test_the_report_says_when_it_was_over_optimised() -> None:
         ({"best_of": (0,)}, "best_of"),
         ({"reinforce": {"environment": "number_guessing"}}, "judges single answers"),
         ({"reward_model": {"stepz": 3}}, "reward_model: unknown key 'stepz'"),
+        # What the second and the third run would refuse, after the first was trained in vain:
+        ({"reward_model": {"steps": 0}}, "reward_model: steps must be"),
+        ({"reward_model": {"held_out": 20}}, "leaves one side empty"),
+        ({"reward_model": {"objective": {"name": "ordinal", "lowest": 1, "highest": 5}}}, "is no rating from 1 to 5"),
+        ({"labels": None, "reward_model": {"tasks": {"name": "pairs", "path": "nowhere.jsonl"}}}, "nowhere.jsonl"),
+        ({"labels": None, "reward_model": {"tasks": TOO_LONG}}, "1 preference is too long"),
+        ({"reward_model": {"steps": 3}, "pessimism": 1.0}, "makes no sense for 1 reward model"),
+        ({"reinforce": {"sampling": {"top_k": 2}}}, "truncated distribution"),
+        ({"reinforce": {"limits": {"max_path_tokens": 6}}}, "too long in 'asked'"),
+        ({"reinforce": {"optimiser": {"schedule": "linear", "warmup_steps": 100}}}, r"reinforce: .* uses up"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_starts(
