@@ -131,6 +131,8 @@ def check_output(path: Path) -> None:
 def write_answers(path: Path, evaluation: Evaluation, tasks: Mapping[str, Task]) -> None:
     """Every answer of an evaluation as one JSON object per line: task, prompt, answer, reference, reward or failure.
 
+    The prompt of a conversation is its messages, so that whoever reads the file lays them out for a policy again.
+
     Raises:
         RunError: if the file cannot be written.
     """
@@ -143,14 +145,16 @@ def write_answers(path: Path, evaluation: Evaluation, tasks: Mapping[str, Task])
 def _write(path: Path, evaluation: Evaluation, tasks: Mapping[str, Task]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for tree in evaluation.trees:
+            task = tasks[tree.task_id]
+            asked = tree.segments[0].text if isinstance(task.prompt, str) else [dict(said) for said in task.prompt]
             for rollout in tree.rollouts:
                 outcome = rollout.outcome
                 score = None if outcome is None else outcome.score
                 row = {
                     "task": tree.task_id,
-                    "prompt": tree.segments[0].text,
+                    "prompt": asked,
                     "answer": rollout.text,
-                    "reference": tasks[tree.task_id].reference,
+                    "reference": task.reference,
                     "reward": None if outcome is None or outcome.failed else rollout.reward,
                     "failure": score.reason if isinstance(score, Failed) else None,
                     "stop_reason": None if outcome is None else outcome.stop_reason,

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from laurel.evaluation import NORMAL_QUANTILE, STUDENT_QUANTILES, Evaluation, interval, interval_text, wilson
+from laurel.evaluation import (
+    NORMAL_QUANTILE,
+    STUDENT_QUANTILES,
+    Evaluation,
+    interval,
+    interval_text,
+    wilson,
+    write_answers,
+)
 from laurel.metrics import Metric
+from laurel.tasks import Message, Prompt, Task
+from laurel.tree import Ending, Outcome, Score, Segment, Source, Tree
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 10), (1, 10), (5, 10), (10, 10), (380, 400), (1, 1)])
@@ -67,3 +79,21 @@ def test_equal_values_have_no_interval_of_no_width(count: int) -> None:
     assert mean == 2.0 and math.isnan(low) and math.isnan(high)
     text = str(Evaluation("held_out", mean, low, high, count, 0, ()))
     assert text == f"held_out: 2.000 (no interval from one value) over {count} tasks"
+
+
+@pytest.mark.parametrize(
+    "prompt", ["2+2?", (Message(role="system", content="Be brief."), Message(role="user", content="2+2?"))]
+)
+def test_answers_are_written_with_the_prompt_that_was_asked(prompt: Prompt, tmp_path: Path) -> None:
+    """Of a conversation its messages: what a template made of them cannot be laid out for another policy."""
+    outcome = Outcome(Ending.TERMINATED, "stop", Score(1.0))
+    laid_out = prompt if isinstance(prompt, str) else "system\nBe brief.\nuser\n2+2?\nassistant\n"
+    segments = (
+        Segment(Source.PROMPT, [1], -1, text=laid_out),
+        Segment(Source.POLICY, [2], 0, text="4", outcome=outcome),
+    )
+    found = Evaluation("held_out", 1.0, 0.0, 1.0, 1, 0, (Tree("t", "a", segments),))
+    write_answers(tmp_path / "answers.jsonl", found, {"a": Task("a", prompt, "4")})
+    row = json.loads((tmp_path / "answers.jsonl").read_text())
+    assert row["prompt"] == (prompt if isinstance(prompt, str) else list(prompt))
+    assert (row["answer"], row["reference"], row["reward"], row["failure"]) == ("4", "4", 1.0, None)

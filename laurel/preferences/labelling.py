@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from laurel.errors import TaskError
 from laurel.preferences.labels import RANKS, Labels
-from laurel.preferences.left_out import LeftOut
+from laurel.preferences.left_out import Fault, LeftOut
 from laurel.preferences.preference import Preference
 from laurel.preferences.sources import PreferenceSet, pairs, rankings
 from laurel.preferences.teachers import Query
 from laurel.preferences.terminal import KEYS, QUIT, UNDO, keyboard, legend, pressed_key, shown, single_keys
-from laurel.tasks.files import json_lines, parquet_rows
+from laurel.tasks.files import parquet_rows, parsed, raw_lines
 from laurel.tasks.task import Prompt, Task
 
 
@@ -121,30 +122,56 @@ def questions_of(path: Path, seed: int) -> tuple[list[Query], LeftOut]:
 
 
 def _read(path: Path) -> PreferenceSet:
-    rows = [row for _, _, row in (parquet_rows if path.suffix == ".parquet" else json_lines)(path)]
-    columns = set(rows[0]) if rows and isinstance(rows[0], Mapping) else set()
+    rows = list(_rows(path))
+    columns = set(next((row for _, row in rows if isinstance(row, Mapping)), ()))
     if "answers" in columns:
-        return rankings(rows=rows)  # type: ignore[arg-type]
+        return rankings(path)
     if {"chosen", "rejected"} <= columns:
-        return pairs(rows=rows)  # type: ignore[arg-type]
+        return pairs(path)
     if {"prompt", "answer"} <= columns:
-        grouped = list(_grouped([row for row in rows if isinstance(row, Mapping)]))
+        grouped, left_out = _grouped(rows)
         if not grouped:
             raise TaskError(f"{path} has no two different answers to one prompt.", hint="draw more: --samples 2.")
-        return rankings(rows=grouped)
+        return replace(rankings(rows=grouped), left_out=left_out)
     raise TaskError(
         f"{path} holds no questions: its first row has {', '.join(sorted(columns)) or 'no columns'}.",
         hint="give prompt and answers; chosen and rejected; or prompt and answer, one row per answer.",
     )
 
 
-def _grouped(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _rows(path: Path) -> Iterator[tuple[int, object]]:
+    """The rows of a file by their numbers; None for a line that is no JSON."""
+    if path.suffix == ".parquet":
+        yield from ((number, row) for number, _, row in parquet_rows(path))
+        return
+    for number, where, line in raw_lines(path):
+        try:
+            yield number, parsed(line, where)
+        except TaskError:
+            yield number, None
+
+
+def _grouped(rows: Iterable[tuple[int, object]]) -> tuple[list[dict[str, Any]], LeftOut]:
     """Rows of single answers as rows of all different answers to a prompt, where there are two or more."""
     answers: dict[str, dict[str, None]] = {}
-    for row in rows:
-        if isinstance(row.get("answer"), str) and row["answer"].strip():
-            answers.setdefault(str(row.get("prompt")), {})[row["answer"]] = None
-    yield from ({"prompt": prompt, "answers": list(given)} for prompt, given in answers.items() if len(given) > 1)
+    faults: dict[Fault, tuple[int, ...]] = {}
+    for number, row in rows:
+        fault = _fault(row)
+        if fault is not None:
+            faults[fault] = (*faults.get(fault, ()), number)
+        elif isinstance(row, Mapping) and row["answer"].strip():
+            answers.setdefault(json.dumps(row["prompt"]), {})[row["answer"]] = None
+    several = [(prompt, given) for prompt, given in answers.items() if len(given) > 1]
+    return [{"prompt": json.loads(prompt), "answers": list(given)} for prompt, given in several], LeftOut(faults)
+
+
+def _fault(row: object) -> Fault | None:
+    if not isinstance(row, Mapping):
+        return Fault.BROKEN
+    if not {"prompt", "answer"} <= set(row):
+        return Fault.COLUMN
+    fits = isinstance(row["prompt"], str | list) and isinstance(row["answer"], str)
+    return None if fits else Fault.TYPE
 
 
 def _identity(prompt: Prompt | Sequence[Mapping[str, str]], answers: Sequence[str]) -> tuple[str, frozenset[str]]:

@@ -17,7 +17,7 @@ import pytest
 
 import laurel
 from laurel.errors import TaskError
-from laurel.preferences import Query, TerminalTeacher, label
+from laurel.preferences import Fault, Query, TerminalTeacher, label
 from laurel.preferences.labelling import questions_of
 from laurel.preferences.terminal import visible
 from laurel.tasks import Task
@@ -89,6 +89,28 @@ def test_the_forms_of_questions(tmp_path: Path) -> None:
     for given, pairs, left_out in wanted:
         queries, out = questions_of(write(tmp_path / "q.jsonl", given), 0)
         assert {frozenset(query.answers) for query in queries} == pairs and out.count == left_out
+
+
+def test_rows_that_cannot_be_asked_about_are_left_out_and_named(tmp_path: Path) -> None:
+    """Whatever the form of the others; a broken line is one row's fault."""
+    answers = [{"prompt": "2+2?", "answer": "4"}, {"prompt": "2+2?", "answer": "5"}]
+    wrong: list[object] = [{"answer": "4"}, {"prompt": None, "answer": "4"}, {"prompt": "2+2?", "answer": 4}, 3]
+    path = write(tmp_path / "q.jsonl", [*answers, *wrong])
+    path.write_text(path.read_text() + '{"prompt": "2')
+    queries, out = questions_of(path, 0)
+    assert [set(query.answers) for query in queries] == [{"4", "5"}]
+    assert out.rows == {Fault.COLUMN: (3,), Fault.TYPE: (4, 5), Fault.BROKEN: (6, 7)}
+    path.write_text('{"broken\n' + "".join(json.dumps(row) + "\n" for row in QUESTIONS))
+    queries, out = questions_of(path, 0)
+    assert len(queries) == 4 and out.rows == {Fault.BROKEN: (1,)}
+
+
+def test_answers_in_a_conversation_are_labelled_and_learned_from_as_one(tmp_path: Path) -> None:
+    asked = [{"role": "user", "content": "2+2?"}]
+    path = write(tmp_path / "q.jsonl", [{"prompt": asked, "answer": answer} for answer in ("4", "5")])
+    label(path, tmp_path / "labels.jsonl", press=keys("1"), show=lambda text: None)
+    (found,) = laurel.preferences.rankings(tmp_path / "labels.jsonl", ranks="ranks")
+    assert found.prompt == tuple(asked)
 
 
 def test_what_is_no_question(tmp_path: Path) -> None:
