@@ -6,12 +6,10 @@ and keeps what the reference said of it; the timed steps come after.
 """
 
 import tempfile
-from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 from imitation_workloads import IMITATION
-from protocol import Meter, Report, arguments, set_threads
+from protocol import Report, arguments, set_threads
 
 PARSER = arguments(__doc__.splitlines()[0])
 PARSER.add_argument("--tokens-per-microbatch", type=int, help="the least memory when left out")
@@ -19,46 +17,18 @@ OPTIONS = PARSER.parse_args()
 set_threads(OPTIONS.threads)
 
 import torch  # noqa: E402
+from laurel_process import Record, versions  # noqa: E402
 
 import laurel  # noqa: E402
 from laurel.allocation import keep_freed_memory  # noqa: E402
 from laurel.judged import comparison, judged  # noqa: E402
 from laurel.learner import RewardLearner  # noqa: E402
-from laurel.metrics import Metric  # noqa: E402
 from laurel.objectives import BradleyTerry  # noqa: E402
 from laurel.policy import load_reward_model  # noqa: E402
-from laurel.progress import Silent  # noqa: E402
 
 # As the other side's micro-batches: one pair at a time, or as short a row, takes the least memory.
 TOKENS = OPTIONS.tokens_per_microbatch or {"dpo": 640, "reward-model": 640, "clone": 384}[OPTIONS.workload]
 OPTIMISER = laurel.OptimiserSettings(learning_rate=OPTIONS.learning_rate, weight_decay=0.0, maximum_gradient_norm=1.0)
-
-
-class Record(Silent):
-    """A lap at the end of every step; the first one counts from the start of the loop."""
-
-    def __init__(self) -> None:
-        self.laps: list[tuple[float, float]] = []
-        self.losses: list[float] = []
-        self.gradient_norms: list[float] = []
-
-    def of(self, title: str, steps: int) -> "Record":
-        """Called once the model and the tasks are loaded."""
-        self.meter = Meter()
-        return self
-
-    def __enter__(self) -> "Record":
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def step(self, step: int, metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> None:
-        """Called when the optimiser has stepped and the step is recorded."""
-        prefix = "" if "loss" in metrics else "reward_model/"
-        self.laps.append(self.meter.lap())
-        self.peak_bytes = self.meter.peak_bytes()
-        self.losses.append(metrics[f"{prefix}loss"].mean)
-        self.gradient_norms.append(metrics[f"{prefix}gradient_norm"].mean)
 
 
 def trained(record: Record, steps: int) -> None:
@@ -106,18 +76,15 @@ def main() -> None:
     torch.set_num_threads(OPTIONS.threads)
     record, steps = Record(), OPTIONS.warmup + OPTIONS.steps
     (fitted if OPTIONS.workload == "reward-model" else trained)(record, steps)
-    kept = slice(OPTIONS.warmup, None)
+    prefix = "reward_model/" if OPTIONS.workload == "reward-model" else ""
     Report(
         system="laurel",
         workload=OPTIONS.workload,
-        versions={"laurel": laurel.__version__, **{name: version(name) for name in ("transformers", "torch")}},
+        versions=versions(),
         settings={"tokens_per_microbatch": TOKENS},
-        step_seconds=[wall for wall, _ in record.laps][kept],
-        cpu_seconds=[processor for _, processor in record.laps][kept],
-        losses=record.losses,
-        gradient_norms=record.gradient_norms,
-        resident_before_bytes=record.meter.resident_before_bytes,
-        resident_peak_bytes=record.peak_bytes,
+        losses=[metrics[f"{prefix}loss"].mean for metrics in record.metrics],
+        gradient_norms=[metrics[f"{prefix}gradient_norm"].mean for metrics in record.metrics],
+        **record.meter.measured(OPTIONS.warmup),
     ).print()
 
 

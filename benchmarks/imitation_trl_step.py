@@ -8,11 +8,10 @@ processor time; where several agree within a twentieth, those that need the leas
 """
 
 import tempfile
-from importlib.metadata import version
 from typing import Any
 
 from imitation_workloads import IMITATION, ImitationWorkload
-from protocol import Meter, Report, arguments, set_threads
+from protocol import Report, arguments, set_threads
 
 PARSER = arguments(__doc__.splitlines()[0])
 PARSER.add_argument("--micro-batch", type=int, help="rows per backward pass; the best known when left out")
@@ -31,7 +30,6 @@ from transformers import (  # noqa: E402
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    TrainerCallback,
 )
 from trl import (  # noqa: E402
     DPOConfig,
@@ -41,27 +39,23 @@ from trl import (  # noqa: E402
     SFTConfig,
     SFTTrainer,
 )
+from trl_process import Record, settings, versions  # noqa: E402
 
 BEST = {"dpo": (1, None), "reward-model": (1, None), "clone": (1, 272)}
 
 
-class Record(TrainerCallback):
+class LossRecord(Record):
     """What is kept of every step."""
 
     def __init__(self) -> None:
-        self.laps: list[tuple[float, float]] = []
+        super().__init__()
         self.parts: list[torch.Tensor] = []
         self.losses: list[torch.Tensor] = []
         self.gradient_norms: list[torch.Tensor] = []
 
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Start the meter once the model and the data are ready."""
-        self.meter = Meter()
-
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        """A lap when the optimiser has stepped; the first one counts from the start of training."""
-        self.laps.append(self.meter.lap())
-        self.peak_bytes = self.meter.peak_bytes()
+        """Called when the optimiser has stepped."""
+        super().on_step_end(*args, **kwargs)
         self.losses.append(torch.stack(self.parts).sum())
         self.parts.clear()
 
@@ -69,7 +63,7 @@ class Record(TrainerCallback):
 class Recorded:
     """The trainers as they are, which keep the loss of every micro-batch and the norm of every gradient."""
 
-    record: Record
+    record: LossRecord
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         part = super().training_step(*args, **kwargs)  # type: ignore[misc]
@@ -91,36 +85,12 @@ class RecordedReward(Recorded, RewardTrainer): ...
 class RecordedSFT(Recorded, SFTTrainer): ...
 
 
-def settings(micro_batch: int, accumulated: int, folder: str) -> dict[str, Any]:
-    """What all three trainers are told."""
-    return {
-        "output_dir": folder,
-        "max_steps": OPTIONS.warmup + OPTIONS.steps,
-        "per_device_train_batch_size": micro_batch,
-        "gradient_accumulation_steps": accumulated,
-        "learning_rate": OPTIONS.learning_rate,
-        "lr_scheduler_type": "constant",
-        "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
-        "gradient_checkpointing": False,
-        "disable_dropout": True,
-        "dataloader_num_workers": 0,
-        "use_cpu": True,
-        "bf16": False,
-        "torch_compile": OPTIONS.compile,
-        "logging_strategy": "no",
-        "save_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
-        "seed": OPTIONS.seed,
-    }
-
-
 def trainer(
-    workload: ImitationWorkload, micro_batch: int, packed_length: int | None, folder: str, record: Record
+    workload: ImitationWorkload, micro_batch: int, packed_length: int | None, folder: str, record: LossRecord
 ) -> Any:
     """The trainer of a workload, whose one epoch is one optimiser step over all rows."""
-    common = settings(micro_batch, -(-workload.rows // micro_batch), folder)
+    common = settings(OPTIONS, micro_batch, -(-workload.rows // micro_batch), folder)
+    common["torch_compile"] = OPTIONS.compile
     kind = AutoModelForSequenceClassification if workload.method == "reward-model" else AutoModelForCausalLM
     parts = {
         "model": kind.from_pretrained(OPTIONS.model, dtype=torch.float32, attn_implementation="sdpa"),
@@ -150,27 +120,23 @@ def main() -> None:
     micro_batch, packed_length = BEST[workload.method]
     micro_batch = OPTIONS.micro_batch or micro_batch
     packed_length = OPTIONS.packed_length or packed_length
-    record = Record()
+    record = LossRecord()
     with tempfile.TemporaryDirectory() as folder:
         made = trainer(workload, micro_batch, packed_length, folder, record)
         made.record = record
         made.train()
-    kept = slice(OPTIONS.warmup, None)
     Report(
         system="trl",
         workload=workload.method,
-        versions={name: version(name) for name in ("trl", "transformers", "torch")},
+        versions=versions(),
         settings={
             "micro_batch": micro_batch,
             "packed_length": packed_length,
             "reference_in_step": OPTIONS.reference_in_step,
         },
-        step_seconds=[wall for wall, _ in record.laps][kept],
-        cpu_seconds=[processor for _, processor in record.laps][kept],
         losses=[float(loss) for loss in record.losses],
         gradient_norms=[float(norm) for norm in record.gradient_norms],
-        resident_before_bytes=record.meter.resident_before_bytes,
-        resident_peak_bytes=record.peak_bytes,
+        **record.meter.measured(OPTIONS.warmup),
     ).print()
 
 

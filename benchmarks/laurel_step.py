@@ -5,11 +5,9 @@ TRL side, told to log and save nothing, does not do.
 """
 
 import tempfile
-from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
-from protocol import Meter, Report, arguments, set_threads
+from protocol import Report, arguments, set_threads
 from workloads import WORKLOADS, vowel_fraction
 
 PARSER = arguments(__doc__.splitlines()[0])
@@ -17,37 +15,10 @@ OPTIONS = PARSER.parse_args()
 set_threads(OPTIONS.threads)
 
 import torch  # noqa: E402
+from laurel_process import Record, versions  # noqa: E402
 
 import laurel  # noqa: E402
-from laurel.metrics import Metric  # noqa: E402
-from laurel.progress import Silent  # noqa: E402
 from laurel.tree import Source, Tree  # noqa: E402
-
-
-class Record(Silent):
-    """A lap at the end of every step; the first one counts from the start of the loop."""
-
-    def __init__(self) -> None:
-        self.laps: list[tuple[float, float]] = []
-        self.sampling_seconds: list[float] = []
-        self.mean_reward: list[float] = []
-
-    def of(self, title: str, steps: int) -> "Record":
-        """Called once the model and the tasks are loaded."""
-        self.meter = Meter()
-        return self
-
-    def __enter__(self) -> "Record":
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def step(self, step: int, metrics: Mapping[str, Metric], timings: Mapping[str, float]) -> None:
-        """Called when the optimiser has stepped and the step is recorded."""
-        self.laps.append(self.meter.lap())
-        self.peak_bytes = self.meter.peak_bytes()
-        self.sampling_seconds.append(timings["gather_seconds"])
-        self.mean_reward.append(metrics["reward"].mean)
 
 
 @laurel.rewards.in_process
@@ -93,15 +64,12 @@ def main() -> None:
     Report(
         system="laurel",
         workload=workload.name,
-        versions={"laurel": laurel.__version__, **{name: version(name) for name in ("transformers", "torch")}},
+        versions=versions(),
         settings={},
-        step_seconds=[wall for wall, _ in record.laps][kept],
-        sampling_seconds=record.sampling_seconds[kept],
-        cpu_seconds=[processor for _, processor in record.laps][kept],
+        sampling_seconds=[timings["gather_seconds"] for timings in record.timings][kept],
         answer_tokens=lengths,
-        mean_reward=record.mean_reward[kept],
-        resident_before_bytes=record.meter.resident_before_bytes,
-        resident_peak_bytes=record.peak_bytes,
+        mean_reward=[metrics["reward"].mean for metrics in record.metrics][kept],
+        **record.meter.measured(OPTIONS.warmup),
     ).print()
 
 

@@ -11,6 +11,7 @@ import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -58,26 +59,38 @@ def set_threads(count: int) -> None:
 
 
 class Meter:
-    """Clocks and resident memory of this process.
+    """Clocks and resident memory of this process, step by step.
 
     The kernel's high-water mark is set back to the present size when the meter starts, so that the peak of loading
     the libraries and the model is not taken for that of a step.
     """
 
-    def __init__(self) -> None:
+    def start(self) -> None:
+        """Call it when model and data are loaded: the first step counts from here."""
+        self._steps: list[tuple[float, float]] = []
         Path("/proc/self/clear_refs").write_text("5")
-        self.resident_before_bytes = self._status("VmRSS")
-        self.lap()
+        self._before_bytes = self._status("VmRSS")
+        self._last = self._clocks()
 
-    def lap(self) -> tuple[float, float]:
-        """Wall and processor seconds since the last lap."""
-        now = time.perf_counter(), time.process_time()
-        last, self._last = getattr(self, "_last", now), now
-        return now[0] - last[0], now[1] - last[1]
+    def step_done(self) -> None:
+        """Call it at the end of every step."""
+        now = self._clocks()
+        self._steps.append((now[0] - self._last[0], now[1] - self._last[1]))
+        self._last = now
+        self._peak_bytes = self._status("VmHWM")
 
-    def peak_bytes(self) -> int:
-        """The highest resident size since the start."""
-        return self._status("VmHWM")
+    def measured(self, warmup: int) -> dict[str, Any]:
+        """The fields of `Report` that are measured alike in every process, without the first `warmup` steps."""
+        return {
+            "step_seconds": [wall for wall, _ in self._steps[warmup:]],
+            "cpu_seconds": [processor for _, processor in self._steps[warmup:]],
+            "resident_before_bytes": self._before_bytes,
+            "resident_peak_bytes": self._peak_bytes,
+        }
+
+    @staticmethod
+    def _clocks() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
 
     @staticmethod
     def _status(key: str) -> int:

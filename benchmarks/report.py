@@ -5,6 +5,7 @@ python benchmarks/report.py benchmarks/results/FILE.json
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -16,12 +17,8 @@ BUSY_LOAD = 1.0
 
 
 def print_table(results: dict) -> None:
-    """One row for each workload and system, then one line for each comparison."""
-    around = results["surroundings"]
-    table = Table(title=f"Whole GRPO steps on {around['device']}, {around['threads']} threads, fp32")
-    for heading in ("workload", "system"):
-        table.add_column(heading)
-    for heading in (
+    """The results of `against_trl.py`."""
+    headings = (
         "step s",
         "from, to",
         "sampling s",
@@ -30,7 +27,30 @@ def print_table(results: dict) -> None:
         "answer tokens",
         "peak MiB (above start)",
         "times floor",
-    ):
+    )
+    print_side_by_side(results, "Whole GRPO steps", headings, cells, verdict)
+
+
+def print_side_by_side(
+    results: dict,
+    steps: str,
+    headings: Sequence[str],
+    cells: Callable[[dict], Sequence[str]],
+    verdict: Callable[[str, dict], str],
+) -> None:
+    """One row for each workload and system, then one line for each comparison.
+
+    Args:
+        results: what `side_by_side.py` writes.
+        steps: what was measured, for the title.
+        headings: of `cells`, the figures of one system on one workload.
+        verdict: the line of a workload, from its name and its results.
+    """
+    around = results["surroundings"]
+    table = Table(title=f"{steps} on {around['device']}, {around['threads']} threads, fp32")
+    for heading in ("workload", "system"):
+        table.add_column(heading)
+    for heading in headings:
         table.add_column(heading, justify="right")
     for name, workload in results["workloads"].items():
         for system, summary in workload["systems"].items():
@@ -48,10 +68,15 @@ def print_table(results: dict) -> None:
         console.print(verdict(name, workload))
 
 
+def memory(summary: dict) -> str:
+    """The peak of one system on one workload, in MiB, and how much of it is above the start."""
+    above, peak = (summary[key] / MEBIBYTE for key in ("peak_above_start_bytes", "peak_bytes"))
+    return f"{peak:.0f} ({above:.0f})"
+
+
 def cells(summary: dict) -> list[str]:
     """The figures of one system on one workload."""
     low, high = summary["step_seconds_range"]
-    above, peak = (summary[key] / MEBIBYTE for key in ("peak_above_start_bytes", "peak_bytes"))
     return [
         f"{summary['step_seconds']:.3f}",
         f"{low:.3f}, {high:.3f}",
@@ -59,7 +84,7 @@ def cells(summary: dict) -> list[str]:
         f"{summary['learning_seconds']:.3f}",
         f"{summary['cpu_seconds']:.3f}",
         f"{summary['mean_answer_tokens']:.1f}",
-        f"{peak:.0f} ({above:.0f})",
+        memory(summary),
         f"{summary['times_floor']:.1f}",
     ]
 

@@ -10,10 +10,9 @@ needs the least processor time; where several agree within a tenth, the one that
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
-from protocol import Meter, Report, arguments, set_threads
+from protocol import Report, arguments, set_threads
 from workloads import WORKLOADS, Workload, vowel_fraction
 
 PARSER = arguments(__doc__.splitlines()[0])
@@ -25,29 +24,21 @@ set_threads(OPTIONS.threads)
 
 import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+from trl_process import Record, settings, versions  # noqa: E402
 
 BEST_MICRO_BATCH = {"short": 32, "shared-prompt": 8, "ragged": 32}
 
 
-class Record(TrainerCallback):
+class RolloutRecord(Record):
     """What is kept of every step, and the reward function that both systems share."""
 
     def __init__(self) -> None:
-        self.laps: list[tuple[float, float]] = []
+        super().__init__()
         self.sampling_seconds: list[float] = []
         self.answer_tokens: list[list[int]] = []
         self.mean_reward: list[float] = []
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Start the meter once the model and the data are loaded."""
-        self.meter = Meter()
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        """A lap when the optimiser has stepped; the first one counts from the start of training."""
-        self.laps.append(self.meter.lap())
-        self.peak_bytes = self.meter.peak_bytes()
 
     def reward(self, completions: Sequence[str], **kwargs: Any) -> list[float]:
         """The shared reward, in the form that TRL calls."""
@@ -59,7 +50,7 @@ class Record(TrainerCallback):
 class TimedTrainer(GRPOTrainer):
     """The trainer as it is, with a clock around sampling."""
 
-    def __init__(self, record: Record, **kwargs: Any) -> None:
+    def __init__(self, record: RolloutRecord, **kwargs: Any) -> None:
         super().__init__(reward_funcs=record.reward, callbacks=[record], **kwargs)
         self.record = record
 
@@ -73,11 +64,10 @@ class TimedTrainer(GRPOTrainer):
 
 def configuration(workload: Workload, micro_batch: int, folder: str) -> GRPOConfig:
     """GRPO as Laurel runs it: fp32, temperature 1, whole distribution, one update per batch, no reference."""
+    told = settings(OPTIONS, micro_batch, workload.rollouts_per_step // micro_batch, folder)
+    told["gradient_checkpointing"] = OPTIONS.gradient_checkpointing
     return GRPOConfig(
-        output_dir=folder,
-        max_steps=OPTIONS.warmup + OPTIONS.steps,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=workload.rollouts_per_step // micro_batch,
+        **told,
         num_generations=workload.samples_per_prompt,
         max_completion_length=workload.max_new_tokens,
         num_iterations=1,
@@ -87,22 +77,8 @@ def configuration(workload: Workload, micro_batch: int, folder: str) -> GRPOConf
         temperature=1.0,
         top_p=1.0,
         top_k=0,
-        learning_rate=OPTIONS.learning_rate,
-        lr_scheduler_type="constant",
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        gradient_checkpointing=OPTIONS.gradient_checkpointing,
         use_transformers_continuous_batching=OPTIONS.continuous_batching,
-        disable_dropout=True,
         shuffle_dataset=False,
-        dataloader_num_workers=0,
-        use_cpu=True,
-        bf16=False,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=OPTIONS.seed,
     )
 
 
@@ -112,7 +88,7 @@ def main() -> None:
     workload = WORKLOADS[OPTIONS.workload]
     micro_batch = OPTIONS.micro_batch or BEST_MICRO_BATCH[workload.name]
     model = AutoModelForCausalLM.from_pretrained(OPTIONS.model, dtype=torch.float32, attn_implementation="sdpa")
-    record = Record()
+    record = RolloutRecord()
     prompts = workload.prompts(OPTIONS.warmup + OPTIONS.steps, OPTIONS.seed)
     with tempfile.TemporaryDirectory() as folder:
         TimedTrainer(
@@ -126,19 +102,16 @@ def main() -> None:
     Report(
         system="trl",
         workload=workload.name,
-        versions={name: version(name) for name in ("trl", "transformers", "torch")},
+        versions=versions(),
         settings={
             "micro_batch": micro_batch,
             "gradient_checkpointing": OPTIONS.gradient_checkpointing,
             "continuous_batching": OPTIONS.continuous_batching,
         },
-        step_seconds=[wall for wall, _ in record.laps][timed],
         sampling_seconds=record.sampling_seconds[timed],
-        cpu_seconds=[processor for _, processor in record.laps][timed],
         answer_tokens=record.answer_tokens[timed],
         mean_reward=record.mean_reward[timed],
-        resident_before_bytes=record.meter.resident_before_bytes,
-        resident_peak_bytes=record.peak_bytes,
+        **record.meter.measured(OPTIONS.warmup),
     ).print()
 
 
