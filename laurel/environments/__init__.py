@@ -5,6 +5,7 @@ from collections.abc import Callable
 from laurel.environments.conversation import Conversation, Dialogue
 from laurel.environments.environment import Environment, Episode, Turn, runs_in_process
 from laurel.environments.number_guessing import NumberGuessing
+from laurel.environments.shaped import Shaped
 from laurel.environments.single_turn import SingleTurn
 
 ENVIRONMENTS: dict[str, Callable[..., Environment]] = {"number_guessing": NumberGuessing, "single_turn": SingleTurn}
@@ -17,6 +18,7 @@ __all__ = [
     "Environment",
     "Episode",
     "NumberGuessing",
+    "Shaped",
     "SingleTurn",
     "Turn",
     "runs_in_process",

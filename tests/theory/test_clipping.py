@@ -1,4 +1,4 @@
-"""Clipping removes the incentive to move on; it does not stop the move. Full-batch epochs on one batch, exactly."""
+"""C7: clipping takes the incentive to move on away, and does not stop the move. Full-batch epochs on one batch, exactly."""
 
 import math
 
@@ -7,21 +7,20 @@ import torch
 
 from laurel.credit import LeaveOneOut
 from laurel.objectives import ClippedRatio, TokenBatch
-from laurel.theory import example_logits, group_tree, kl_divergence, single_turn
+from laurel.theory import example_logits, example_world, group_tree, kl_divergence
 
-WORLD = single_turn(
-    vocabulary=3, horizon=2, score=lambda answer: float(answer in ((0, 1), (2, 2))) - 0.5 * (answer == (1, 0))
-)
+WORLD = example_world()
+DRAWN = (4, 1, 1, 1, 1, 5, 3)
+"""How often each of the seven answers was drawn, by the policy at the start of the update."""
 
 
 def optimise(epochs: int, *, kl_limit: float = math.inf) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradient descent on the clipped loss of 24 fixed rollouts; ends when the mean of `ratio/kl_old` passes the limit.
+    """Gradient descent on the clipped loss of 16 fixed rollouts; ends when the mean of `ratio/kl_old` passes the limit.
 
     Returns the token ratios [N] and the exact KL(old, now) over whole rollouts.
     """
-    old = 0.5 * example_logits(WORLD)
-    drawn = torch.multinomial(torch.ones(9), 24, replacement=True, generator=torch.Generator().manual_seed(3))
-    paths = [WORLD.paths[index] for index in drawn]
+    old = 0.6 * example_logits(WORLD)
+    paths = [path for path, times in zip(WORLD.paths, DRAWN, strict=True) for _ in range(times)]
     (credit,) = LeaveOneOut()([group_tree(WORLD, tuple(paths))])
     states = torch.tensor([state for path in paths for state in path.states])
     tokens = torch.tensor([token for path in paths for token in path.tokens])
@@ -43,14 +42,16 @@ def optimise(epochs: int, *, kl_limit: float = math.inf) -> tuple[torch.Tensor, 
 
 
 def test_many_epochs_leave_the_clip_range_far_behind():
+    """How far is a matter of the data and of the learning rate; in 20 other data sets: `studies/trust_region.py`."""
     ratios, kl = optimise(2000)
-    assert ratios.min() < 0.65
-    assert ratios.max() > 1.7
-    assert kl > 0.1
+    assert ratios.min().item() == pytest.approx(0.073, abs=0.005)
+    assert ratios.max().item() == pytest.approx(2.04, abs=0.03)
+    assert kl.item() == pytest.approx(0.194, abs=0.005)
 
 
-@pytest.mark.parametrize("limit", [0.005, 0.02])
-def test_stopping_on_the_measured_kl_holds_it(limit):
+@pytest.mark.parametrize(("limit", "ratio"), [(0.005, 1.18), (0.02, 1.38)])
+def test_stopping_on_the_measured_kl_holds_it(limit, ratio):
+    """An answer has 29/16 tokens in the mean, so the KL of answers is that many times the KL of tokens."""
     ratios, kl = optimise(2000, kl_limit=limit)
-    assert 0.5 * limit < kl.item() < 4 * limit  # two tokens per rollout, drawn rather than listed
-    assert ratios.log().abs().max() < math.log(1.5)
+    assert kl.item() == pytest.approx(limit * 29 / 16, rel=0.2)
+    assert ratios.log().abs().max() < math.log(ratio)
