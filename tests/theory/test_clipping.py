@@ -1,4 +1,4 @@
-"""C7: clipping takes the incentive to move on away, and does not stop the move. Full-batch epochs on one batch, exactly."""
+"""C7: clipping takes the incentive to move on away, not the move itself. Full-batch epochs on one batch, exactly."""
 
 import math
 
