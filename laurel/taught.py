@@ -10,11 +10,12 @@ import numpy as np
 
 from laurel.algorithms import Algorithm, Sampled
 from laurel.environments import Environment
-from laurel.errors import ConfigurationError, PolicyError
+from laurel.errors import ConfigurationError
 from laurel.experience import Assign, Experience, demonstration, rollout_metrics
 from laurel.judged import scored_nothing
 from laurel.metrics import Metric
 from laurel.policy import Policy
+from laurel.policy.same_tokens import check_same_tokens
 from laurel.rollout import Job, LocalSampler
 from laurel.runs import phase
 from laurel.tasks import Cursor
@@ -87,23 +88,5 @@ def check_teacher(policy: Policy, teacher: Policy, *, called: str = "teacher") -
     Raises:
         PolicyError: another vocabulary, another number of logits, or a shorter context.
     """
-    ours, theirs = policy.tokenizer.get_vocab(), teacher.tokenizer.get_vocab()
-    if ours != theirs:
-        different = min(ours.items() ^ theirs.items())
-        raise PolicyError(
-            f"The {called} {teacher.name} has another tokenizer than {policy.name}: they differ in the token "
-            f"{different[0]!r}, among {len(ours.items() ^ theirs.items())} entries.",
-            hint=f"take a model of the same family, or learn from answers that the {called} wrote (clone).",
-        )
-    if policy.vocabulary_size != teacher.vocabulary_size:
-        raise PolicyError(
-            f"The {called} {teacher.name} has {teacher.vocabulary_size} logits and {policy.name} has "
-            f"{policy.vocabulary_size}, for one tokenizer.",
-            hint="bring both to one size: model.resize_token_embeddings.",
-        )
-    if teacher.context_length < policy.context_length:
-        raise PolicyError(
-            f"The {called} {teacher.name} reads {teacher.context_length} tokens, {policy.name} may write "
-            f"{policy.context_length}.",
-            hint=f"take a {called} with as long a context, or a policy with a shorter one.",
-        )
+    otherwise = f"learn from answers that the {called} wrote (clone)"
+    check_same_tokens(policy, teacher, called=called, otherwise=otherwise)

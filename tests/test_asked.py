@@ -190,7 +190,7 @@ def test_another_policy_is_an_expert_with_tokens_of_its_own(tmp_path: Path) -> N
     recipe = Path(__file__).parents[1] / "recipes" / "dagger.yaml"
     written = load_recipe(recipe, [f"expert={{name: policy, policy: {tmp_path / 'model'}, greedy: false}}"])["expert"]
     assert (str(written.policy), written.greedy) == (str(tmp_path / "model"), False)
-    with pytest.raises(PolicyError, match=r"The expert .* has another tokenizer"):
+    with pytest.raises(PolicyError, match=r"The expert .* reads other tokens"):
         ask(tmp_path / "other", expert=tiny(alphabet="abcde?!x"))
     assert not (tmp_path / "other").exists()
     with pytest.raises(ConfigurationError, match="is its own expert"):
@@ -253,7 +253,7 @@ def test_check_asks_about_the_first_turns(tmp_path: Path) -> None:
     for expert, why in (
         (silent, "8 of 8 questions have no answer"),
         (lambda task, dialogue: "xyz", "cannot be encoded"),
-        (tiny(alphabet="abcde?!x"), "has another tokenizer"),
+        (tiny(alphabet="abcde?!x"), "reads other tokens"),
     ):
         said = laurel.check({**parts, "expert": expert})
         assert not said.passed and "expert: WRONG" in str(said) and why in str(said)

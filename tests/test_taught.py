@@ -162,7 +162,7 @@ def test_every_turn_of_an_episode_is_taught_and_what_the_environment_says_is_not
 
 
 def test_a_teacher_must_read_the_policys_tokens(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match=r"another tokenizer than tiny.*'a'"):
+    with pytest.raises(PolicyError, match=r"reads other tokens than the policy tiny.*'a'"):
         distil(tmp_path, tiny(alphabet="0123456789>a"))
     with pytest.raises(PolicyError, match="reads 6 tokens"):
         distil(tmp_path, tiny(context_length=6))

@@ -16,6 +16,7 @@ from laurel.errors import ConfigurationError
 from laurel.policy.load import load
 from laurel.policy.packed import Packed
 from laurel.policy.policy import Policy
+from laurel.policy.same_tokens import check_same_tokens
 from laurel.policy.scalar_head import ScalarHead
 
 KINDS = ("own", "shared")
@@ -50,8 +51,8 @@ def critic_for(policy: Policy, *, kind: str = "own", model: str | None = None) -
         model: hub name or directory of the trunk of its own; None: a copy of the policy.
 
     Raises:
-        ConfigurationError: another kind, a model for a shared trunk, or a model that reads other tokens.
-        PolicyError: if the model cannot be loaded.
+        ConfigurationError: another kind, or a model for a shared trunk.
+        PolicyError: if the model cannot be loaded, or reads other tokens.
     """
     if kind not in KINDS or (kind == "shared" and model is not None):
         raise ConfigurationError(
@@ -67,22 +68,9 @@ def check_tokens(policy: Policy, trunk: Policy) -> None:
     """A critic's trunk must read every token as the policy writes it, and as many of them.
 
     Raises:
-        ConfigurationError: it does not.
+        PolicyError: it does not.
     """
-    mine, other = policy.tokenizer.get_vocab(), trunk.tokenizer.get_vocab()
-    if mine != other or policy.vocabulary_size != trunk.vocabulary_size:
-        first = min((token for token in mine.keys() | other.keys() if mine.get(token) != other.get(token)), default="")
-        raise ConfigurationError(
-            f"The critic {trunk.name} reads other tokens than the policy {policy.name} writes: {trunk.vocabulary_size} "
-            f"against {policy.vocabulary_size}, first difference {first!r}.",
-            hint="take a critic of the policy's own family, or leave critic.model out.",
-        )
-    if trunk.context_length < policy.context_length:
-        raise ConfigurationError(
-            f"The critic {trunk.name} reads {trunk.context_length} tokens, the policy writes up to "
-            f"{policy.context_length}.",
-            hint="take a critic with at least the policy's context.",
-        )
+    check_same_tokens(policy, trunk, called="critic", otherwise="leave critic.model out")
 
 
 def _loaded(policy: Policy, model: str) -> Policy:

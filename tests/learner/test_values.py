@@ -12,7 +12,7 @@ from learner_trees import batch, dialogue, fan
 
 from laurel.algorithms import Algorithm, Credit, grpo, ppo, turn_ppo
 from laurel.credit import GeneralisedAdvantage
-from laurel.errors import ConfigurationError, LearnerError
+from laurel.errors import ConfigurationError, LearnerError, PolicyError
 from laurel.learner import CriticSettings, Learner, OptimiserSettings, explained_variance, value_loss
 from laurel.policy import Policy, critic_for, tiny
 from laurel.tree import Ending, Outcome, Score, Tree
@@ -232,7 +232,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="takes its credit from a critic"):
         Learner(policy(), ppo(), OptimiserSettings())
     stranger = tiny(alphabet="xyz", hidden_size=16, layers=1, heads=2, context_length=64)
-    with pytest.raises(ConfigurationError, match="reads other tokens"):
+    with pytest.raises(PolicyError, match="reads other tokens"):
         Learner(policy(), ppo(), OptimiserSettings(), critic=critic_for(stranger))
     made, trees = learner(), batch()
     with pytest.raises(LearnerError, match="no value targets"):

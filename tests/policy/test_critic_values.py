@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noisy_heads import opinionated
 
 from laurel.errors import ConfigurationError, PolicyError
 from laurel.policy import Critic, Policy, critic_for, pack, tiny
@@ -34,16 +35,6 @@ def forked() -> Tree:
             Segment(Source.POLICY, np.array([9, 1]), 3, outcome=DONE),
         ),
     )
-
-
-def opinionated(critic: Critic, seed: int = 0) -> Critic:
-    """The same critic with a head that is not 0."""
-    noise = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in critic.trainable_parameters().items():
-            if name.startswith("value_head."):
-                parameter.copy_(torch.randn(parameter.shape, generator=noise))
-    return critic
 
 
 def read(critic: Critic, *trees: Tree) -> np.ndarray:
@@ -126,14 +117,14 @@ def test_a_critic_from_a_directory_reads_the_policys_tokens(tmp_path: Path) -> N
     policy(seed=3).export(tmp_path / "critic")
     assert critic_for(policy(), model=str(tmp_path / "critic")).learns_trunk
     policy(alphabet="hgfedcba").export(tmp_path / "other")
-    with pytest.raises(ConfigurationError, match="reads other tokens than the policy tiny writes"):
+    with pytest.raises(PolicyError, match="reads other tokens than the policy tiny writes"):
         critic_for(policy(), model=str(tmp_path / "other"))
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="reads other tokens"):
+    with pytest.raises(PolicyError, match="reads other tokens"):
         check_tokens(policy(), policy(alphabet="abcdefghi"))
-    with pytest.raises(ConfigurationError, match="reads 16 tokens, the policy writes up to 32"):
+    with pytest.raises(PolicyError, match="reads 16 tokens, and the policy tiny may write 32"):
         check_tokens(policy(), policy(context_length=16))
     for settings in ({"kind": "owned"}, {"kind": "shared", "model": "x"}):
         with pytest.raises(ConfigurationError, match="is none"):
