@@ -11,7 +11,7 @@ import torch
 from laurel.algorithms import Algorithm, Asked, Sampled, TrustRegion
 from laurel.batch_plan import Batch
 from laurel.learner import CriticSettings
-from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
+from laurel.learner.pass_tokens import PassTokens
 from laurel.policy import Policy
 from laurel.policy.fused_decoding import DecodingStep
 from laurel.policy.log_probs import CHUNK_ELEMENTS
@@ -93,9 +93,8 @@ def _critic_memory(
 
 def _microbatch(policy: Policy, batch: Batch, wanted: int | None) -> int:
     """Most tokens in one forward pass of the learner: several trees, or one that is not worth cutting."""
-    together = wanted or TOKENS_PER_MICROBATCH.get(policy.device.type, TOKENS_PER_MICROBATCH["cuda"])
-    uncut = wanted or UNCUT_TOKENS * together
-    return min(batch.distinct_tokens, max(together, min(batch.prompt_distinct_tokens, uncut)))
+    size = PassTokens.of(wanted, policy.device)
+    return min(batch.distinct_tokens, max(size.together, min(batch.prompt_distinct_tokens, size.uncut)))
 
 
 def passes(algorithm: Algorithm) -> int:

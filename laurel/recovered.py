@@ -14,7 +14,7 @@ from laurel.algorithms import Algorithm
 from laurel.configuration import describe
 from laurel.errors import ConfigurationError
 from laurel.experience import Assign, Experience, SampledExperience, beside, demonstration
-from laurel.learner.learner import TOKENS_PER_MICROBATCH, UNCUT_TOKENS
+from laurel.learner.pass_tokens import PassTokens
 from laurel.learner.ratios import log_probs_now
 from laurel.learner.recovery import RecoveryLearner, RecoverySettings
 from laurel.metrics import Metric
@@ -64,7 +64,7 @@ class RecoveredReward:
         self.method = method
         self._tasks = {task.id: task for task in tasks}
         self._steps = steps
-        self._together = tokens_per_microbatch
+        self._tokens_per_microbatch = tokens_per_microbatch
         self._recent: deque[tuple[int, list[Tree]]] = deque(maxlen=settings.replay)
 
     def begin(self, policy: Policy, directory: Path, seed: int) -> None:
@@ -79,7 +79,11 @@ class RecoveredReward:
         check_exportable(self.model)
         self._policy, self._directory = policy, directory
         self._learner = RecoveryLearner(
-            self.model, self.form, self.settings, total_steps=self._steps, tokens_per_microbatch=self._together
+            self.model,
+            self.form,
+            self.settings,
+            total_steps=self._steps,
+            tokens_per_microbatch=self._tokens_per_microbatch,
         )
 
     def learn(self, step: int, trees: Sequence[Tree], tasks: Mapping[str, Task]) -> dict[str, Metric]:
@@ -88,11 +92,9 @@ class RecoveredReward:
         among = [*(tree for _, earlier in self._recent for tree in earlier), *joined]
         said = None
         if self.form.fit_reads_policy:
-            together = self._together or TOKENS_PER_MICROBATCH.get(
-                self._policy.device.type, TOKENS_PER_MICROBATCH["cuda"]
-            )
+            size = PassTokens.of(self._tokens_per_microbatch, self._policy.device)
             masks = [tree.flat.policy for tree in among]
-            said = log_probs_now(self._policy, among, masks, together=together, uncut=UNCUT_TOKENS * together)
+            said = log_probs_now(self._policy, among, masks, together=size.together, uncut=size.uncut)
         metrics = self._learner.fit(among, said)
         self._recent.append((step, joined))
         return metrics

@@ -25,6 +25,7 @@ from laurel.learner.constraints import COEFFICIENT, Constraints
 from laurel.learner.losses import Losses
 from laurel.learner.measures import advantage_metrics, age_metrics, check_age
 from laurel.learner.optimiser import OptimiserSettings
+from laurel.learner.pass_tokens import PassTokens
 from laurel.learner.ratios import sampler_log_ratios
 from laurel.learner.rollouts import RolloutObjective
 from laurel.learner.tally import Tally
@@ -35,12 +36,6 @@ from laurel.metrics import Metric, merge
 from laurel.policy import Critic, Packed, Policy, Reference
 from laurel.policy.critic import check_tokens
 from laurel.tree import BoolArray, FloatArray, Tree
-
-TOKENS_PER_MICROBATCH = {"cpu": 2048, "cuda": 16384}
-"""Where a device is fast: on two CPU cores the time per token is the same from 1024 upwards, the memory is not."""
-
-UNCUT_TOKENS = 2
-"""By default a tree of up to this many micro-batches stays whole: its pieces would compute its prefix again."""
 
 _NAMES_IN_ERRORS = 8
 
@@ -82,11 +77,12 @@ class Learner:
             values.
         seed: fixes the order of trees where one batch is used for several optimiser steps.
         tokens_per_microbatch: how many distinct tokens one forward pass holds (only a single longer path exceeds it);
-            None: trees are put together up to `TOKENS_PER_MICROBATCH`, and cut only above `UNCUT_TOKENS` times that.
+            None: what suits the device, and a tree that is not much larger stays whole (`laurel.learner.pass_tokens`).
 
     Raises:
         ConfigurationError: if the algorithm needs a reference or a critic and there is none, the schedule does not
-            fit, the critic reads other tokens, or there are optimiser settings that a trust region would not read.
+            fit, or there are optimiser settings that a trust region would not read.
+        PolicyError: if the critic reads other tokens than the policy writes.
     """
 
     def __init__(
@@ -107,10 +103,8 @@ class Learner:
         self.algorithm = algorithm
         self.reference = reference if algorithm.needs_reference else None
         self.seed = seed
-        self._together = tokens_per_microbatch or TOKENS_PER_MICROBATCH.get(
-            policy.device.type, TOKENS_PER_MICROBATCH["cuda"]
-        )
-        self._uncut = tokens_per_microbatch or UNCUT_TOKENS * self._together
+        size = PassTokens.of(tokens_per_microbatch, policy.device)
+        self._together, self._uncut = size.together, size.uncut
         self._constraints = Constraints(algorithm, policy, self.reference, together=self._together, uncut=self._uncut)
         self._whole = RolloutObjective.of(algorithm, policy, self.reference)
         self._losses = Losses(policy, algorithm, self.reference, self._constraints, self._whole)

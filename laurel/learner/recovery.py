@@ -11,8 +11,8 @@ import torch
 from laurel.errors import ConfigurationError, LearnerError
 from laurel.learner.batching import Microbatch, whole_trees
 from laurel.learner.kept import below
-from laurel.learner.learner import TOKENS_PER_MICROBATCH
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
+from laurel.learner.pass_tokens import PassTokens
 from laurel.learner.work import packed_row
 from laurel.metrics import Metric
 from laurel.objectives import Contrast, RewardForm
@@ -96,8 +96,7 @@ class RecoveryLearner:
             settings.optimiser,
             total_steps=None if total_steps is None else total_steps * settings.updates,
         )
-        default = TOKENS_PER_MICROBATCH.get(model.device.type, TOKENS_PER_MICROBATCH["cuda"])
-        self._together = tokens_per_microbatch or default
+        self._together = PassTokens.of(tokens_per_microbatch, model.device).together
 
     def fit(self, trees: Sequence[Tree], log_probs: Sequence[FloatArray] | None = None) -> dict[str, Metric]:
         """`updates` optimiser steps on these answers.

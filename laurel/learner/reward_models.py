@@ -12,8 +12,8 @@ from laurel.credit import labelled_steps
 from laurel.errors import LearnerError
 from laurel.learner.batching import Microbatch, whole_trees
 from laurel.learner.kept import below
-from laurel.learner.learner import TOKENS_PER_MICROBATCH
 from laurel.learner.optimiser import Optimiser, OptimiserSettings
+from laurel.learner.pass_tokens import PassTokens
 from laurel.learner.work import packed_row
 from laurel.metrics import Metric
 from laurel.objectives.reward_models import RewardBatch, RewardObjective, reads_steps
@@ -80,8 +80,7 @@ class RewardLearner:
         self.own = torch.nn.Parameter(objective.start().to(model.device))
         parameters = model.trainable_parameters() | ({_OWN: self.own} if len(self.own) else {})
         self._optimiser = Optimiser(parameters, optimiser or OptimiserSettings(), total_steps=total_steps)
-        default = TOKENS_PER_MICROBATCH.get(model.device.type, TOKENS_PER_MICROBATCH["cuda"])
-        self._together = tokens_per_microbatch or default
+        self._together = PassTokens.of(tokens_per_microbatch, model.device).together
 
     def update(self, trees: Sequence[Tree]) -> dict[str, Metric]:
         """One optimiser step on these prompts.
