@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from laurel.algorithms import Credit
+from laurel.checkpoint_checks import check_finite, newest_checkpoint
 from laurel.credit import steps_of
-from laurel.errors import LearnerError, PolicyError
+from laurel.errors import PolicyError
 from laurel.evaluation import Evaluation, interval
 from laurel.judged import comparison, judged
 from laurel.learner import RewardLearner, RewardReport, reported
@@ -21,7 +22,6 @@ from laurel.memory import enough_memory
 from laurel.metrics import Metric, merge
 from laurel.objectives import RewardObjective, reads_steps
 from laurel.policy import Policy, disagreement, export_reward_models
-from laurel.policy.fingerprint import check_checkpoint
 from laurel.policy.saved_reward import MODEL
 from laurel.preferences import Calibration
 from laurel.progress import ProgressView
@@ -125,12 +125,7 @@ class Fit:
         state: dict[str, Any] = {"members": []}
         for number, member in enumerate(self.members):
             tensors, counters = member.learner.state()
-            broken = next((name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())), None)
-            if broken is not None:
-                raise LearnerError(
-                    f"After step {step} '{broken}' of reward model {number} is not finite; no checkpoint was written.",
-                    hint="resume from the last checkpoint with a smaller learning rate.",
-                )
+            check_finite(step, tensors, f"reward model {number}")
             groups[f"member_{number}"] = tensors
             state["members"].append({"learner": counters, "cursor": member.cursor.state()})
         if self.policy.frozen is not None:
@@ -139,10 +134,9 @@ class Fit:
 
     def restore(self) -> int:
         """Load the newest whole checkpoint, if there is one, and return the number of steps that are done."""
-        checkpoint = self.run.load_checkpoint()
+        checkpoint = newest_checkpoint(self.run, self.policy)
         if checkpoint is None:
             return 0
-        check_checkpoint(checkpoint.step, checkpoint.state, self.policy)
         for number, (member, state) in enumerate(zip(self.members, checkpoint.state["members"], strict=True)):
             member.learner.load_state(checkpoint.tensors[f"member_{number}"], state["learner"])
             member.cursor.load_state(state["cursor"])

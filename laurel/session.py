@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from laurel.checkpoint_checks import check_finite, newest_checkpoint
 from laurel.environments import Environment
-from laurel.errors import LearnerError
 from laurel.evaluation import Evaluation, evaluate, judged_again
 from laurel.experience import Gather, KeepsState
 from laurel.learner import Learner
 from laurel.memory import enough_memory
 from laurel.policy import Policy, Reference
-from laurel.policy.fingerprint import check_checkpoint
 from laurel.progress import ProgressView
 from laurel.rewards import Grader, learning
 from laurel.rollout import LocalSampler
@@ -73,14 +70,9 @@ class Session:
         """Write everything that the steps after `step` depend on.
 
         Raises:
-            LearnerError: if a weight is not finite; a checkpoint of such weights would only look like a result.
+            LearnerError: if a weight is not finite.
         """
-        for name, tensor in self.policy.tensors().items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise LearnerError(
-                    f"After step {step} the weight '{name}' is not finite; no checkpoint was written.",
-                    hint="resume from the last checkpoint with a smaller learning rate.",
-                )
+        check_finite(step, self.policy.tensors(), "the policy")
         moments, counters = self.learner.state()
         groups = {"policy": self.policy.tensors(), "optimiser": moments}
         if self.reference is not None:
@@ -98,10 +90,9 @@ class Session:
 
     def restore(self) -> int:
         """Load the newest whole checkpoint, if there is one, and return the number of steps that are done."""
-        checkpoint = self.run.load_checkpoint()
+        checkpoint = newest_checkpoint(self.run, self.policy)
         if checkpoint is None:
             return 0
-        check_checkpoint(checkpoint.step, checkpoint.state, self.policy)
         self.policy.load_tensors(checkpoint.tensors["policy"])
         if self.reference is not None:
             self.reference.load_tensors(checkpoint.tensors["reference"])

@@ -1,0 +1,41 @@
+"""What training and fitting do alike with checkpoints: only sound weights go in, and only what fits comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from laurel.errors import LearnerError
+from laurel.policy import Policy
+from laurel.policy.fingerprint import check_checkpoint
+from laurel.runs import Checkpoint, Run
+
+
+def check_finite(step: int, tensors: Mapping[str, torch.Tensor], owner: str) -> None:
+    """Refuse weights that are no numbers; a checkpoint of such weights would only look like a result.
+
+    Args:
+        owner: whose they are, for the message.
+
+    Raises:
+        LearnerError: naming the first of them.
+    """
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise LearnerError(
+                f"After step {step} '{name}' of {owner} is not finite; no checkpoint was written.",
+                hint="resume from the last checkpoint with a smaller learning rate.",
+            )
+
+
+def newest_checkpoint(run: Run, policy: Policy) -> Checkpoint | None:
+    """The newest whole checkpoint of a run, if there is one.
+
+    Raises:
+        PolicyError: it keeps an adapter that was trained on another model than the policy's.
+    """
+    checkpoint = run.load_checkpoint()
+    if checkpoint is not None:
+        check_checkpoint(checkpoint.step, checkpoint.state, policy)
+    return checkpoint
