@@ -6,17 +6,20 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from laurel.errors import ConfigurationError, LaurelError
+
+if TYPE_CHECKING:
+    from laurel.runs import Run
 
 app = typer.Typer(
     name="laurel",
@@ -36,6 +39,7 @@ OverridesArgument = Annotated[
     list[str] | None, typer.Argument(help="Overrides, such as steps=10 algorithm.clip=0.3", show_default=False)
 ]
 RunArgument = Annotated[Path, typer.Argument(help="The directory of a run.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at the first row of preferences that cannot be used.")
 ]
@@ -75,7 +79,7 @@ def demo(
 def train(
     recipe: RecipeArgument,
     overrides: OverridesArgument = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    resume: ResumeOption = False,
     strict: StrictOption = False,
 ) -> None:
     """Train as a recipe says. What was interrupted goes on with --resume, as if nothing had happened.
@@ -88,18 +92,9 @@ def train(
 
     [bold]laurel train recipes/gsm8k.yaml --resume[/bold]
     """
-    from laurel.progress import Terminal
-    from laurel.recipe import load
     from laurel.training import train as start
 
-    arguments = load(recipe, _strictly(recipe, overrides, strict))
-    _say_left_out(arguments)
-    arguments["resume"] = resume or arguments.get("resume", False)
-    arguments["progress"] = Terminal(console)
-    flags = ["--strict"] if strict else []
-    again = shlex.join(["laurel", "train", str(recipe), *(overrides or ()), *flags, "--resume"])
-    with _told_how_to_go_on(again, Path(arguments["run"])):
-        finished = start(**arguments)
+    finished, arguments = _finished("train", start, recipe, overrides, resume=resume, strict=strict)
     if finished.resumed_from is not None and finished.resumed_from >= arguments.get("steps", 0):
         console.print(f"All {finished.resumed_from} steps were done already; steps=... goes further.", highlight=False)
     console.print(str(finished.summary()), highlight=False, markup=False, soft_wrap=True)
@@ -109,7 +104,7 @@ def train(
 def fit_reward_model(
     recipe: Annotated[Path, typer.Argument(help="A YAML file with the arguments of laurel.fit_reward_model.")],
     overrides: OverridesArgument = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")] = False,
+    resume: ResumeOption = False,
     strict: StrictOption = False,
 ) -> None:
     """Fit a reward model to answers that somebody compared, ranked, rated or gave a thumb.
@@ -125,17 +120,8 @@ def fit_reward_model(
     [bold]laurel train recipe.yaml reward=runs/judge[/bold]   or reward.pessimism=1 beside reward.model=runs/judge
     """
     from laurel.fitting import fit_reward_model as fit
-    from laurel.progress import Terminal
-    from laurel.recipe import load
 
-    arguments = load(recipe, _strictly(recipe, overrides, strict), fit)
-    _say_left_out(arguments)
-    arguments["resume"] = resume or arguments.get("resume", False)
-    arguments["progress"] = Terminal(console)
-    flags = ["--strict"] if strict else []
-    again = shlex.join(["laurel", "fit-reward-model", str(recipe), *(overrides or ()), *flags, "--resume"])
-    with _told_how_to_go_on(again, Path(arguments["run"])):
-        finished = fit(**arguments)
+    finished, _ = _finished("fit-reward-model", fit, recipe, overrides, resume=resume, strict=strict)
     console.print(str(finished.summary()), highlight=False, markup=False, soft_wrap=True)
     for event in finished.events("calibration")[-1:]:
         console.print(event.text, highlight=False, markup=False, soft_wrap=True)
@@ -394,6 +380,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
             text.append(f"\n  {note}")
         shown.print(text, highlight=False, soft_wrap=not shown.is_terminal)
         sys.exit(1)
+
+
+def _finished(
+    command: str,
+    start: Callable[..., Run],
+    recipe: Path,
+    overrides: Sequence[str] | None,
+    *,
+    resume: bool,
+    strict: bool,
+) -> tuple[Run, dict[str, Any]]:
+    """The run that a recipe of `start` asks for, and what it was started with; `command` goes on with it."""
+    from laurel.progress import Terminal
+    from laurel.recipe import load
+
+    arguments = load(recipe, _strictly(recipe, overrides, strict), start)
+    _say_left_out(arguments)
+    arguments["resume"] = resume or arguments.get("resume", False)
+    arguments["progress"] = Terminal(console)
+    flags = ["--strict"] if strict else []
+    again = shlex.join(["laurel", command, str(recipe), *(overrides or ()), *flags, "--resume"])
+    with _told_how_to_go_on(again, Path(arguments["run"])):
+        return start(**arguments), arguments
 
 
 def _strictly(recipe: Path, overrides: Sequence[str] | None, strict: bool) -> list[str]:
