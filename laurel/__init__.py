@@ -67,7 +67,7 @@ _NAMES = {
     "demo": "laurel.demonstration",
     "eval": "laurel.judging",
     "evaluate": "laurel.evaluation",
-    "explain": "laurel.plan",
+    "explain": "laurel.explaining",
     "export": "laurel.restoring",
     "fit_reward_model": "laurel.fitting",
     "inspect_reward": "laurel.inspecting",
@@ -211,13 +211,14 @@ if TYPE_CHECKING:
     from laurel.demonstration import demo
     from laurel.errors import LaurelError
     from laurel.evaluation import Evaluation, evaluate
+    from laurel.explaining import explain
     from laurel.fitting import fit_reward_model
     from laurel.human_feedback import rlhf
     from laurel.inspecting import inspect_reward
     from laurel.judging import eval as eval
     from laurel.learner import CriticSettings, LabelledReward, OptimiserSettings, RecoverySettings
     from laurel.objectives import Budget
-    from laurel.plan import explain, methods
+    from laurel.plan import methods
     from laurel.preferences import label
     from laurel.restoring import export, policy_of_run
     from laurel.rewards import check_reward

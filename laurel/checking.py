@@ -1,69 +1,25 @@
-"""Before a run: do the prompts reach the policy, does the reward tell right from wrong, does the environment answer?"""
+"""`laurel check`: the parts of a recipe are tried on each other, whichever command it is for; nothing is trained."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from laurel.asked import first_answers
-from laurel.environments import Environment, Turn, runs_in_process
-from laurel.errors import EnvironmentFault, LaurelError, PolicyError, TaskError
-from laurel.policy import Policy, reward_models_in
-from laurel.preferences import PreferenceSet
-from laurel.preflight import check_fit, check_parts, path_limit
-from laurel.recipe import component, policies, read, resolve
-from laurel.rewards import check_reward
-from laurel.rollout import Answering, Limits
-from laurel.rollout.answering import Call, Unanswered
-from laurel.tasks import Task, TaskSet
-from laurel.training import loaded_teacher, train
+from laurel.feedback_checks import feedback_findings, fit_findings
+from laurel.findings import Checked, Finding
+from laurel.fitting import fit_reward_model
+from laurel.human_feedback import rlhf
+from laurel.recipe import read, resolve
+from laurel.recipe_target import target_of
+from laurel.training import train
+from laurel.training_checks import training_findings
 
-EPISODES = 8
-"""Episodes that are tried of each set of tasks."""
-
-SCRIPTED = "1"
-"""What is answered in an episode whose task has no reference."""
-
-SHOWN_TAIL = 60
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        about: which part of the recipe.
-        text: what was found.
-        sound: None where it could not be looked at, which the text explains.
-    """
-
-    about: str
-    text: str
-    sound: bool | None = True
-
-    def __str__(self) -> str:
-        mark = {True: "ok", False: "WRONG", None: "not checked"}[self.sound]
-        first, *more = self.text.splitlines()
-        return "\n".join([f"{self.about}: {mark}: {first}", *(f"  {line}" for line in more)])
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What `check` found, in the order of a run."""
-
-    findings: tuple[Finding, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing is wrong; what could not be checked is not."""
-        return all(finding.sound is not False for finding in self.findings)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.findings))
+LOOKS: dict[Callable[..., Any], Callable[[Mapping[str, Any], Any, str], list[Finding]]] = {
+    train: training_findings,
+    fit_reward_model: fit_findings,
+    rlhf: feedback_findings,
+}
 
 
 def check(
@@ -71,156 +27,21 @@ def check(
 ) -> Checked:
     """Try the parts of a recipe on each other, without training.
 
-    - The prompts are encoded under the policy's own chat template, and leave room for an answer.
-    - Episodes of a few tasks are started and answered once, where an environment plays.
-    - Every gold answer scores full marks under the reward, and no wrong one does.
-    - A teacher reads the policy's tokens as the policy means them.
-    - An expert answers the first turn of a few episodes with what the policy can write; no budget counts these.
-    - No prompt is both trained on and held out.
+    What is tried: `laurel.training_checks.training_findings`, and of recipes that learn from judged answers
+    `laurel.feedback_checks`.
 
     Args:
-        recipe: a file, or the keyword arguments of `laurel.train`.
+        recipe: a file, or the keyword arguments of `laurel.train`, `laurel.fit_reward_model` or `laurel.rlhf`.
         overrides: such as "steps=10", for a file.
         gold: how a right answer is written; see `laurel.rewards.check_reward`.
 
     Raises:
-        LaurelError: what training would refuse before it looks at prompts: keys, settings, task files, a leak.
+        LaurelError: what the command would refuse before it looks at texts: keys, settings, files, a leak.
     """
     if isinstance(recipe, Mapping):
-        arguments, policy = {**recipe}, recipe.get("policy")
+        target, arguments, policy = target_of(recipe), recipe, recipe.get("policy")
     else:
-        data = read(recipe, overrides)
-        arguments, policy = resolve(data, train, leave_out=("policy",)), data["policy"]
-    defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
-    settings = {**defaults, **arguments}
-    check_parts(settings, defaults)
-    loaded, findings = _policy(policy)
-    sets = {name: settings[name] for name in ("tasks", "held_out") if settings[name] is not None}
-    for name, tasks in sets.items():
-        if isinstance(tasks, PreferenceSet) and tasks.left_out.count:
-            findings.append(Finding(name, f"{len(tasks)} tasks; {tasks.left_out}"))
-        if tasks.duplicates and settings["environment"] is None:
-            findings.append(Finding(name, f"{tasks.duplicates} tasks repeat the prompt of an earlier one"))
-        if settings["environment"] is not None:
-            findings.append(_episodes(name, tasks, settings, loaded))
-        if settings["reward"] is not None:
-            findings.append(_reward(name, tasks, settings, gold))
-    if loaded is not None and settings["environment"] is None:
-        findings.append(_prompts(loaded, settings))
-    if loaded is not None and settings["teacher"] is not None:
-        findings.append(_teacher(loaded, settings["teacher"]))
-    if loaded is not None and settings["expert"] is not None:
-        findings.append(_expert(loaded, settings))
-    if len(sets) > 1:
-        findings.append(Finding("held_out", "no prompt is in both tasks and held_out"))
-    return Checked(tuple(findings))
-
-
-def _policy(value: Any) -> tuple[Policy | None, list[Finding]]:
-    """The policy, if it can be loaded here: the model of a hub may be out of reach, what lies here should load."""
-    if isinstance(value, Policy):
-        return value, []
-    try:
-        policy = component("policy", policies(), str(value) if isinstance(value, Path) else value)
-    except PolicyError as error:
-        name = value.get("name_or_directory", "") if isinstance(value, Mapping) else str(value)
-        sound = False if Path(str(name)).exists() else None
-        return None, [Finding("policy", f"{error.message}\n{error.hint}\nso no prompt was encoded", sound)]
-    assert isinstance(policy, Policy)
-    return policy, []
-
-
-def _teacher(policy: Policy, teacher: Policy | str | Path) -> Finding:
-    try:
-        name = loaded_teacher(policy, teacher).name
-    except PolicyError as error:
-        return Finding("teacher", f"{error.message}\n{error.hint}", False)
-    return Finding("teacher", f"{name} reads the policy's tokens as the policy means them")
-
-
-def _expert(policy: Policy, settings: Mapping[str, Any]) -> Finding:
-    """The expert, asked about the first turn of the first tasks."""
-    try:
-        asking = first_answers({**settings, "policy": policy}, settings["tasks"].tasks[:EPISODES])
-    except LaurelError as error:
-        return Finding("expert", f"{error.message}\n{error.hint}", False)
-    if failures := [why for why in asking.failures if why]:
-        found = [f"{len(failures)} of {asking.asked} questions have no answer:", *failures]
-        return Finding("expert", "\n".join(found), False)
-    said = [policy.decode(tokens) for tokens in asking.answers.values()]
-    return Finding("expert", f"answered {asking.asked} different first turns, the first of them by {said[0]!r}")
-
-
-def _prompts(policy: Policy, settings: Mapping[str, Any]) -> Finding:
-    task = settings["tasks"][0]
-    try:
-        check_fit(policy, settings)
-        end = str(policy.tokenizer.decode(policy.encode_prompt(task.prompt)))[-SHOWN_TAIL:]
-    except (TaskError, PolicyError) as error:
-        return Finding("prompts", f"{error.message}\n{error.hint}", False)
-    how = "as plain text" if isinstance(task.prompt, str) else "under the policy's chat template"
-    return Finding(
-        "prompts", f"all are tokens {how}, and fit a path of {path_limit(policy, settings)}; {task.id} ends in {end!r}"
-    )
-
-
-def _reward(name: str, tasks: TaskSet, settings: Mapping[str, Any], gold: str) -> Finding:
-    if all(task.reference is None for task in tasks):
-        return Finding(name, "no task has a reference, so there is no gold answer to try the reward on", None)
-    if reward_models_in(settings["reward"]):
-        return Finding(name, "a reward model knows no full marks to hold gold answers against", None)
-    report = check_reward(tasks, settings["reward"], gold=gold, settings=settings["grading"])
-    return Finding(name, str(report), report.passed)
-
-
-def _episodes(name: str, tasks: TaskSet, settings: Mapping[str, Any], policy: Policy | None) -> Finding:
-    """Episodes of the first tasks, each answered once: by its reference, or by a script."""
-    environment, limits = settings["environment"], settings["limits"] or Limits()
-    tried = tasks.tasks[:EPISODES]
-    direct = runs_in_process(environment)
-    calls = [
-        Call(f"check.{task.id}", f"the episode of task {task.id}", partial(_play, environment, task), direct)
-        for task in tried
-    ]
-    answers = Answering(limits).ask(calls)
-    faults: list[str] = []
-    going = 0
-    for task, played in zip(tried, answers, strict=True):
-        if isinstance(played, Unanswered):
-            faults.append(played.reason)
-            continue
-        prompt, turn = played
-        going += turn.ending is None
-        try:
-            _readable(policy, settings, task, prompt, turn)
-        except LaurelError as error:
-            faults.append(f"task {task.id}: {error.message}\n  {error.hint}")
-    if faults:
-        return Finding(name, "\n".join([f"{len(faults)} of {len(tried)} episodes fail:", *faults]), False)
-    read_by = "" if policy is None else "; the policy can read what it says"
-    return Finding(
-        name, f"{len(tasks)} tasks; {len(tried)} episodes started and answered one turn, {going} of them go on{read_by}"
-    )
-
-
-def _play(environment: Environment, task: Task) -> tuple[Any, Turn]:
-    episode = environment.start(task, f"check.{task.id}")
-    prompt, turn = episode.prompt, episode.respond(SCRIPTED if task.reference is None else task.reference)
-    if not isinstance(turn, Turn):
-        raise EnvironmentFault(
-            f"{type(environment).__name__}: respond gave a {type(turn).__name__}, no Turn.", hint="return a Turn."
-        )
-    return prompt, turn
-
-
-def _readable(policy: Policy | None, settings: Mapping[str, Any], task: Task, prompt: Any, turn: Turn) -> None:
-    if policy is None:
-        return
-    tokens, room = len(policy.encode_prompt(prompt)), path_limit(policy, settings)
-    if tokens >= room:
-        raise TaskError(
-            f"the prompt of its episode has {tokens} tokens for a path of at most {room}.",
-            hint="shorten it, or take a model with a longer context.",
-        )
-    if turn.observation is not None:
-        policy.bridge(turn.observation, ended_turn=True)
+        data = {"run": f"runs/{Path(recipe).stem}", **read(recipe, overrides)}
+        target = target_of(data)
+        arguments, policy = resolve(data, target, leave_out=("policy",)), data["policy"]
+    return Checked(tuple(LOOKS[target](arguments, policy, gold)))

@@ -131,6 +131,7 @@ def fit_reward_model(
 def rlhf(
     recipe: Annotated[Path, typer.Argument(help="A YAML file with the arguments of laurel.rlhf.")],
     overrides: OverridesArgument = None,
+    strict: StrictOption = False,
 ) -> None:
     """Reinforcement learning from human feedback: clone, fit a reward model, reinforce; three runs in one directory.
 
@@ -145,11 +146,12 @@ def rlhf(
     from laurel.progress import Terminal
     from laurel.recipe import load
 
-    arguments = {**load(recipe, overrides or (), start), "progress": Terminal(console)}
+    arguments = {**load(recipe, _strictly(recipe, overrides, strict), start), "progress": Terminal(console)}
     try:
         report = start(**arguments)
     except KeyboardInterrupt:
-        again = shlex.join(["laurel", "rlhf", str(recipe), *(overrides or ())])
+        flags = ["--strict"] if strict else []
+        again = shlex.join(["laurel", "rlhf", str(recipe), *(overrides or ()), *flags])
         console.print(f"\nInterrupted. Go on with: {again}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
     console.print(f"\n{report}", highlight=False, markup=False, soft_wrap=True)
@@ -159,11 +161,14 @@ def rlhf(
 def explain(recipe: RecipeArgument, overrides: OverridesArgument = None) -> None:
     """Say what a recipe would do: the method as an equation, every setting, the batch plan, memory and time.
 
-    Nothing is trained or written. It refuses what training would refuse.
+    Nothing is trained or written. It refuses what training would refuse. Recipes of laurel fit-reward-model and of
+    laurel rlhf are known by their keys.
 
     [bold]laurel explain recipes/gsm8k.yaml samples_per_prompt=16[/bold]
+
+    [bold]laurel explain recipes/rlhf.yaml reward_model.members=3[/bold]
     """
-    from laurel.plan import explain as describe
+    from laurel.explaining import explain as describe
 
     console.print(describe(recipe, overrides or ()), highlight=False)
 
@@ -180,10 +185,12 @@ def check(
     """Before a run: the prompts reach the policy, the reward tells right from wrong, no prompt is in two splits.
 
     Every gold answer must score full marks, and no wrong one. Where an environment pays, a few episodes are tried.
+    Of a reward model: every judged answer is read. Of rlhf: also what the gold reward says of a few answers.
     Exits with 1 if something is wrong.
 
     [bold]laurel check recipes/gsm8k.yaml[/bold]
     [bold]laurel check recipe.yaml --gold "#### {reference}"[/bold]   for a reward that wants the marker
+    [bold]laurel check recipes/rlhf.yaml[/bold]   or recipes/reward_model.yaml
     """
     from laurel.checking import check as examine
 
@@ -412,10 +419,12 @@ def _strictly(recipe: Path, overrides: Sequence[str] | None, strict: bool) -> li
 
     written = read(recipe, overrides or ()) if strict else {}
     chosen = list(overrides or ())
-    for name in ("tasks", "held_out"):
-        source = written.get(name)
-        if isinstance(source, dict) and source.get("name") in SOURCES:
-            chosen.append(f"{name}.strict=true")
+    parts = {"": written, "clone.": written.get("clone"), "reward_model.": written.get("reward_model")}
+    for where, part in parts.items():
+        for name in ("tasks", "held_out"):
+            source = part.get(name) if isinstance(part, dict) else None
+            if isinstance(source, dict) and source.get("name") in SOURCES:
+                chosen.append(f"{where}{name}.strict=true")
     if strict and len(chosen) == len(overrides or ()):
         raise ConfigurationError(
             f"--strict would not be read: {recipe} reads no preferences.", hint="other tasks stop at a bad row anyway."

@@ -12,7 +12,7 @@ from laurel.algorithms import Algorithm, Asked, Sampled, TrustRegion
 from laurel.batch_plan import Batch
 from laurel.learner import CriticSettings
 from laurel.learner.pass_tokens import PassTokens
-from laurel.policy import Policy
+from laurel.policy import Policy, reward_models_in
 from laurel.policy.fused_decoding import DecodingStep
 from laurel.policy.log_probs import CHUNK_ELEMENTS
 from laurel.recovered import recovery_memory, recovery_passes
@@ -34,17 +34,21 @@ LOGIT_COPIES = 4
 
 
 def memory_rows(
-    policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mapping[str, Any]
+    policy: Policy,
+    algorithm: Algorithm,
+    batch: Batch,
+    settings: Mapping[str, Any],
+    beside: Mapping[str, int] | None = None,
 ) -> list[tuple[str, str]]:
-    """What a run holds at once, part by part, and the sum: an amount and a name each."""
+    """What a run holds at once, part by part, and the sum: an amount and a name each.
+
+    Args:
+        beside: what else is there meanwhile, in bytes.
+    """
     weights = policy.parameter_count
     trained = sum(parameter.numel() for parameter in policy.trainable_parameters().values())
     config = policy.model.config.get_text_config()
-    width = config.hidden_size
-    inner = getattr(config, "intermediate_size", None) or 4 * width
-    layers = config.num_hidden_layers
     size = torch.finfo(policy.dtype).bits // 8
-    per_token = layers * (HIDDEN_SIZED_ACTIVATIONS * width + INNER_SIZED_ACTIVATIONS * inner) * size
     microbatch = _microbatch(policy, batch, settings["tokens_per_microbatch"])
     graded = settings["reward"] is not None or settings["environment"] is not None
     live = settings["max_live_rows"] if graded or isinstance(algorithm.source, Asked | Sampled) else 0
@@ -62,13 +66,37 @@ def memory_rows(
         **_critic_memory(policy, algorithm, settings["critic"], weights * size, trained * (4 + 8 + masters)),
         **recovery_memory(algorithm, settings["recovery"], weights * size, trained * (4 + 8 + masters)),
         **_reference_memory(algorithm, settings["teacher"], trained * size),
-        f"activations of {microbatch:,} tokens": microbatch * per_token,
+        f"activations of {microbatch:,} tokens": activations(policy, microbatch),
         "logits of one chunk": LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, microbatch * config.vocab_size),
         "weights prepared for decoding": DECODING_COPIES * _decoder_bytes(policy) if served else 0,
-        "cache of keys and values": 2 * layers * policy.key_value_width * size * cached if live else 0,
+        "cache of keys and values": 2 * config.num_hidden_layers * policy.key_value_width * size * cached
+        if live
+        else 0,
+        **_judges(settings),
+        **(beside or {}),
     }
-    rows = [(_bytes(amount), name) for name, amount in parts.items() if amount]
-    return [*rows, (_bytes(sum(parts.values())), "together")]
+    return added(parts)
+
+
+def added(parts: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Bytes by name as rows, and their sum; what takes none is left out."""
+    rows = [(amount_text(amount), name) for name, amount in parts.items() if amount]
+    return [*rows, (amount_text(sum(parts.values())), "together")]
+
+
+def activations(policy: Policy, tokens: int) -> int:
+    """Bytes that so many tokens of one pass keep for the backward pass."""
+    config = policy.model.config.get_text_config()
+    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    each = HIDDEN_SIZED_ACTIVATIONS * config.hidden_size + INNER_SIZED_ACTIVATIONS * inner
+    return int(tokens * config.num_hidden_layers * each * (torch.finfo(policy.dtype).bits // 8))
+
+
+def _judges(settings: Mapping[str, Any]) -> dict[str, int]:
+    """The reward models that judge answers, each of an ensemble."""
+    asked = {id(one): one for name in ("reward", "watched_reward") for one in reward_models_in(settings[name])}
+    amounts = [one.head.nbytes + sum(p.nbytes for p in one.trunk.model.parameters()) for one in asked.values()]
+    return {"reward model" if len(amounts) == 1 else f"{len(amounts)} reward models": sum(amounts)}
 
 
 def _reference_memory(algorithm: Algorithm, teacher: Policy | None, copy: int) -> dict[str, int]:
@@ -161,11 +189,16 @@ def time_rows(policy: Policy, algorithm: Algorithm, batch: Batch, settings: Mapp
     computed += recovery_passes(algorithm, settings["recovery"])
     tokens = batch.distinct_tokens * computed + batch.continuations * batch.answer_tokens
     operations = 2 * _multiplied(policy) * tokens
+    rows = duration_rows(policy, operations, operations * steps, "with every answer at its full budget")
+    return [("passes", f"{computed} over each distinct token; a backward pass counts for two"), *rows]
+
+
+def duration_rows(policy: Policy, operations: float, all_operations: float, bound: str) -> list[tuple[str, str]]:
+    """The time of so many floating-point operations per step, and in all, at the rate of this device."""
     rate = matrix_rate(policy.device, policy.dtype)
-    seconds = operations / rate
     return [
-        ("per step", f"about {_seconds(seconds)}, with every answer at its full budget"),
-        ("in all", f"about {_seconds(seconds * steps)}"),
+        ("per step", f"about {_seconds(operations / rate)}, {bound}"),
+        ("in all", f"about {_seconds(all_operations / rate)}"),
         (
             "because",
             f"{operations / 1e9:,.3g} GFLOP per step at {rate / 1e9:,.0f} GFLOP/s, as this device just did; small "
@@ -186,7 +219,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * MATRIX_SIZE**3 / best
 
 
-def _bytes(amount: float) -> str:
+def amount_text(amount: float) -> str:
+    """Bytes in a unit that is easy to read, in a column of one width."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024 or unit == "GiB":
             break

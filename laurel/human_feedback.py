@@ -35,7 +35,7 @@ from laurel.rollout import Job, Limits, LocalSampler
 from laurel.runs import Run
 from laurel.tasks import TaskSet
 from laurel.training import train
-from laurel.tree import Rollout, Sampling, Score
+from laurel.tree import Rollout, Sampling, Score, Source
 
 BEST_OF = (1, 2, 4, 8, 16, 32, 64)
 
@@ -188,7 +188,7 @@ def _label(path: Path, policy: Policy, arguments: Mapping[str, Any], labels: Lab
             trees, _ = gold.grade(sampler.collect(jobs, policy_version=0), tasks.by_id)
             for task, tree in zip(chosen, trees, strict=True):
                 first, second = tree.rollouts
-                if first.text == second.text or not (_usable(first) and _usable(second)):
+                if first.text == second.text or not (_usable(policy, first) and _usable(policy, second)):
                     continue
                 query = Query(task, (first.text, second.text), ((first.reward,), (second.reward,)))
                 verdict = teacher(query)
@@ -203,8 +203,13 @@ def _label(path: Path, policy: Policy, arguments: Mapping[str, Any], labels: Lab
     write_whole(path, "".join(lines))
 
 
-def _usable(rollout: Rollout) -> bool:
-    return bool(rollout.text.strip()) and rollout.outcome is not None and isinstance(rollout.outcome.score, Score)
+def _usable(policy: Policy, rollout: Rollout) -> bool:
+    """Whether an answer can be compared: it says something, was judged, and fits the context with an end of its own."""
+    judged = rollout.outcome is not None and isinstance(rollout.outcome.score, Score)
+    if not judged or not rollout.text.strip():
+        return False
+    prompt = sum(len(segment.tokens) for segment in rollout.segments if segment.source is Source.PROMPT)
+    return prompt + len(policy.encode_answer(rollout.text)) <= policy.context_length
 
 
 def _drawn(path: Path, policy: Policy, arguments: Mapping[str, Any], *, samples: int) -> Drawn:

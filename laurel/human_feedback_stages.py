@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,7 @@ from laurel.fitting import check_fit_settings, check_fitting, check_judged_answe
 from laurel.policy import Policy, RewardModel, check_exportable
 from laurel.preferences import ScriptedTeacher, rankings
 from laurel.preflight import check_fit, check_parts
-from laurel.recipe import resolve
+from laurel.recipe import defaults_of, resolve
 from laurel.tasks import check_leak
 from laurel.training import train
 from laurel.tree import Sampling
@@ -136,11 +135,6 @@ def check_stages(policy: Policy, planned: Stages) -> None:
     check_exportable(RewardModel(policy))
     if planned.labels is None:
         check_judged_answers(policy, planned.fit["tasks"], planned.fit["held_out"])
-
-
-def defaults_of(target: Callable[..., Any]) -> dict[str, Any]:
-    """What its arguments are when they are left out."""
-    return {name: parameter.default for name, parameter in inspect.signature(target).parameters.items()}
 
 
 def _check(arguments: Mapping[str, Any]) -> None:

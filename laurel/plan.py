@@ -1,9 +1,9 @@
-"""What a recipe would do, said before anything starts: the method, the settings, the batch, memory and time."""
+"""What one run of training would do, said before it starts: the method, the settings, the batch, memory and time."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from laurel.configuration import describe
 from laurel.costs import FISHER_PASSES, memory_rows, time_rows
 from laurel.learner import CriticSettings, OptimiserSettings, RecoverySettings
 from laurel.page import Page
-from laurel.policy import load
+from laurel.policy import Policy, as_reward, load
 from laurel.preferences import Preference, PreferenceSet
 from laurel.preflight import check_fit, check_parts, unread_arguments
-from laurel.recipe import load as load_recipe
+from laurel.recipe import defaults_of
 from laurel.rewards import GradingSettings
 from laurel.rollout import Limits
 from laurel.tasks import TaskSet
@@ -32,37 +32,43 @@ from laurel.tree import Sampling
 PROMPTS_LOOKED_AT = 64
 
 
-def explain(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Page:
-    """A readable account of what a recipe would do.
+def training_account(
+    arguments: Mapping[str, Any], *, said: Mapping[str, str] | None = None, beside: Mapping[str, int] | None = None
+) -> RenderableType:
+    """A readable account of what `laurel.train` would do with these arguments.
 
     Args:
-        recipe: a file, or the keyword arguments of `laurel.train`.
-        overrides: such as "steps=10", for a file.
+        said: settings in words, of what is not there yet.
+        beside: what is in memory beside the run, in bytes.
 
     Raises:
         LaurelError: what training would refuse before it starts.
     """
-    arguments = recipe if isinstance(recipe, Mapping) else load_recipe(recipe, overrides)
-    defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
+    defaults = defaults_of(train)
     settings = {**defaults, **arguments}
+    settings |= {name: as_reward(settings[name]) for name in ("reward", "watched_reward")}
     check_parts(settings, defaults)
     algorithm: Algorithm = settings["algorithm"]
-    policy = load(settings["policy"]) if isinstance(settings["policy"], str) else settings["policy"]
+    policy = loaded(settings["policy"])
     check_fit(policy, settings)
     if settings["teacher"] is not None:
         settings["teacher"] = loaded_teacher(policy, settings["teacher"])
     if settings["expert"] is not None:
         settings["expert"] = found_expert({**settings, "policy": policy})
     batch = derive(policy, settings)
-    account = Group(
+    return Group(
         card(f"{algorithm.name}: {algorithm.title}", [*_story(algorithm), *_choices(algorithm)]),
-        card("settings", _settings(settings)),
+        card("settings", _settings(settings, said or {})),
         card("what there is to learn from", _available(algorithm, settings)),
         card("each step", [*_batch(batch, settings["steps"], algorithm), *_region(algorithm)]),
-        card("memory, estimated", memory_rows(policy, algorithm, batch, settings)),
+        card("memory, estimated", memory_rows(policy, algorithm, batch, settings, beside)),
         card("time, estimated", time_rows(policy, algorithm, batch, settings)),
     )
-    return Page(account)
+
+
+def loaded(policy: Policy | str | Path) -> Policy:
+    """The policy itself, or what its name or directory stands for."""
+    return policy if isinstance(policy, Policy) else load(str(policy))
 
 
 def methods() -> Page:
@@ -100,11 +106,11 @@ def _choices(algorithm: Algorithm) -> list[tuple[str, str]]:
     rows = []
     for part in ("source", "penalties", "credit", "objective", "regularisers", "reduction", "step"):
         value = getattr(algorithm, part)
-        rows.append((part, ", ".join(map(_short, value)) or "none" if isinstance(value, tuple) else _short(value)))
+        rows.append((part, ", ".join(map(shortly, value)) or "none" if isinstance(value, tuple) else shortly(value)))
     return rows
 
 
-def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _settings(settings: Mapping[str, Any], said: Mapping[str, str]) -> list[tuple[str, str]]:
     """Every setting as it will be; one that nobody reads says why."""
     unread = unread_arguments(settings)
     meant = {
@@ -124,17 +130,29 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
         "held_out": "none",
         "reward": "from the environment" if settings["environment"] is not None else "none",
     }
+    told = {**{name: f"not read: {why}" for name, why in unread.items()}, **said}
+    shown = {name: value for name, value in settings.items() if name not in ("algorithm", "progress", "resume")}
+    return setting_rows(shown, meant, told)
+
+
+def setting_rows(
+    settings: Mapping[str, Any], meant: Mapping[str, Any], said: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Settings on one line each.
+
+    Args:
+        meant: what None stands for.
+        said: those that are told in words.
+    """
     rows = []
     for name, value in settings.items():
-        if name in ("algorithm", "progress", "resume"):
-            continue
-        if name in unread:
-            rows.append((name, f"not read: {unread[name]}"))
+        if name in said:
+            rows.append((name, said[name]))
         elif isinstance(value, TaskSet):
             left_out = f"; {value.left_out}" if isinstance(value, PreferenceSet) and value.left_out.count else ""
             rows.append((name, f"{value.name}: {len(value):,} tasks{left_out}"))
         else:
-            rows.append((name, _short(meant.get(name) if value is None else value)))
+            rows.append((name, shortly(meant.get(name) if value is None else value)))
     return rows
 
 
@@ -216,15 +234,15 @@ def _region(algorithm: Algorithm) -> list[tuple[str, str]]:
     ]
 
 
-def _short(value: Any) -> str:
+def shortly(value: Any) -> str:
     """A value on one line: what `describe` says of it, as name(key=value)."""
-    described = describe(value)
+    described = str(value) if isinstance(value, Path) else describe(value)
     if isinstance(described, Mapping):
         fields = dict(described)
         name = fields.pop("type", fields.pop("name", ""))
-        return f"{name}({', '.join(f'{key}={_short(item)}' for key, item in fields.items())})"
+        return f"{name}({', '.join(f'{key}={shortly(item)}' for key, item in fields.items())})"
     if isinstance(described, list):
-        return "(" + ", ".join(map(_short, described)) + ")" if described else "none"
+        return "(" + ", ".join(map(shortly, described)) + ")" if described else "none"
     if isinstance(described, str) and not described.isprintable():
         return repr(described)
     return "none" if described is None else str(described)

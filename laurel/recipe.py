@@ -128,6 +128,11 @@ def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: S
     return {key: value for key, value in built.items() if key not in leave_out}
 
 
+def defaults_of(target: Callable[..., Any]) -> dict[str, Any]:
+    """What the arguments of a function are when they are left out, in its order."""
+    return {name: parameter.default for name, parameter in inspect.signature(target).parameters.items()}
+
+
 def _meant_for(data: Mapping[str, Any], target: Callable[..., Any]) -> None:
     """Refuse a recipe of another command by that command's name, not by its first key."""
     known = inspect.signature(target).parameters

@@ -39,8 +39,8 @@ def asked(first: int, last: int) -> TaskSet:
     return TaskSet("asked", tuple(Task(name, f"{name}>", "ab") for name in names))
 
 
-def call(directory: Path, **changes: Any) -> FeedbackReport:
-    arguments: dict[str, Any] = {
+def arguments(directory: Path, **changes: Any) -> dict[str, Any]:
+    return {
         "policy": laurel.policy.tiny(alphabet="ab>", hidden_size=16, layers=1, heads=2, context_length=12),
         "tasks": asked(0, 24),
         "held_out": asked(24, 32),
@@ -59,8 +59,12 @@ def call(directory: Path, **changes: Any) -> FeedbackReport:
         },
         "best_of": (1, 4),
         "run": directory,
+        **changes,
     }
-    return rlhf(**{**arguments, **changes})
+
+
+def call(directory: Path, **changes: Any) -> FeedbackReport:
+    return rlhf(**arguments(directory, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +245,22 @@ def test_comparisons_of_your_own(tmp_path: Path) -> None:
         assert averaged("", run.evaluation_trees("watched", 2)).mean == report.reinforced.gold.mean
 
 
+def test_answers_that_fill_the_context_are_not_compared(tmp_path: Path) -> None:
+    """Six letters fill it, and with an end they are seven; they were drawn, but nobody could read them in a fit."""
+    limits = {"max_new_tokens": 6}
+    call(
+        tmp_path / "rlhf",
+        labels=Labels(pairs=6),
+        clone={"steps": 1, "tasks": TaskSet("short", (Task("1", "ab>", "b"),))},
+        reward_model={"steps": 1},
+        reinforce={"steps": 1, "prompts_per_step": 2, "samples_per_prompt": 2, "limits": limits},
+        best_of=(1,),
+    )
+    lines = (tmp_path / "rlhf" / "preferences.jsonl").read_text().splitlines()
+    lengths = {len(answer) for line in lines for answer in json.loads(line)["answers"]}
+    assert lengths and max(lengths) <= 5
+
+
 RECIPE = """\
 policy: {name: tiny, alphabet: "ab>", hidden_size: 16, layers: 1, heads: 2, context_length: 12}
 tasks: {name: jsonl, path: prompts.jsonl}
@@ -266,7 +286,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert again.status == 0 and again.out.splitlines()[-1] == said.out.splitlines()[-1]
     shown = command("show", "runs/loop")
     assert shown.status == 0 and "best of" in shown.out and "gold reward" in shown.out
-    other = command("explain", "loop.yaml")
+    other = command("train", "loop.yaml")
     assert other.status == 1 and "'gold_reward' belongs to laurel rlhf" in other.err
+    assert "rlhf: three runs" in command("explain", "loop.yaml").out
+    assert "runs/loop was started with other settings: seed" in command("check", "loop.yaml", "seed=3").out
     wrong = command("rlhf", "loop.yaml", "gold_rewrad=x")
     assert wrong.status == 1 and "did you mean 'gold_reward'?" in wrong.err

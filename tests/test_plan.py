@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import laurel
-from laurel import batch_plan, costs, plan
+from laurel import batch_plan, costs
 
 ROWS = [{"question": f"{n:02d}>", "answer": "1"} for n in range(70)]
 
@@ -70,7 +70,7 @@ def test_what_holds_the_policy_costs_passes_of_its_own() -> None:
 
 def memory(**changes: Any) -> dict[str, str]:
     """The lines of the memory estimate, by name."""
-    text = str(plan.explain(settings(reward=laurel.rewards.exact_match(), **changes)))
+    text = str(laurel.explain(settings(reward=laurel.rewards.exact_match(), **changes)))
     lines = text.partition("memory, estimated")[2].partition("time, estimated")[0].strip().splitlines()
     return {" ".join(line.split()[2:]): " ".join(line.split()[:2]) for line in lines if line.strip()}
 

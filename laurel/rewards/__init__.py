@@ -1,6 +1,6 @@
 """Rewards: functions of a task and an answer, and the grader that runs them with deadlines."""
 
-from laurel.rewards.check import CheckReport, check_reward
+from laurel.rewards.check import CheckReport, check_reward, try_reward
 from laurel.rewards.grader import Grader, GradingSettings
 from laurel.rewards.learning import LearningReward, learning
 from laurel.rewards.numbers import Number, answer_in, numbers_in
@@ -47,5 +47,6 @@ __all__ = [
     "numeric_answer",
     "reasoning_gym_answer",
     "step_scores",
+    "try_reward",
     "weighted",
 ]

@@ -114,11 +114,8 @@ def check_reward(
         weights = [weight for _, weight in reward.parts.values()] if isinstance(reward, Weighted) else [1.0]
         full_marks = sum(weight for weight in weights if weight > 0)
     probes = _probes(known, Template(gold))
-    settings = settings or GradingSettings()
-    # Failures are part of the report here, so they spend no budget.
-    patient = GradingSettings(settings.timeout_seconds, settings.retries, settings.workers, 1.0, len(probes) + 1)
     by_id = {task.id: task for task in known}
-    with Grader(reward, patient) as grader:
+    with Grader(reward, _patient(settings, len(probes))) as grader:
         results = _grade(grader, probes[:_FIRST], by_id, 0)
         if all(isinstance(result, Failed) for result in results):
             probes = probes[:_FIRST]  # it may hang on every one: say so now, and not after hours
@@ -134,6 +131,32 @@ def check_reward(
     return CheckReport(len(known), counts, tuple(surprises))
 
 
+def try_reward(
+    tasks: Sequence[Task], reward: Reward, *, gold: str = "{reference}", settings: GradingSettings | None = None
+) -> list[tuple[Probe, Score | Failed]]:
+    """What a reward says where no score is known beforehand: of each task's gold answer, and of no answer at all.
+
+    Args:
+        gold, settings: as in `check_reward`.
+    """
+    template = Template(gold)
+    probes = [Probe(task, "gold", _written(task, template)) for task in tasks if task.reference is not None]
+    probes += [Probe(task, "empty", "") for task in tasks]
+    with Grader(reward, _patient(settings, len(probes))) as grader:
+        return list(zip(probes, _grade(grader, probes, {task.id: task for task in tasks}, 0), strict=True))
+
+
+def _patient(settings: GradingSettings | None, probes: int) -> GradingSettings:
+    """The same settings where failures are part of the report, so that they spend no budget."""
+    given = settings or GradingSettings()
+    return GradingSettings(given.timeout_seconds, given.retries, given.workers, 1.0, probes + 1)
+
+
+def _written(task: Task, template: Template) -> str:
+    """The gold answer of a task."""
+    return template.fill({**task.data, "reference": task.reference}, f"task {task.id}")
+
+
 def _grade(grader: Grader, probes: Sequence[Probe], tasks: Mapping[str, Task], first: int) -> list[Score | Failed]:
     """What each probe scores; `first` is the number of the first one."""
     graded, _ = grader.grade([_tree(index, probe) for index, probe in enumerate(probes, first)], tasks)
@@ -142,7 +165,7 @@ def _grade(grader: Grader, probes: Sequence[Probe], tasks: Mapping[str, Task], f
 
 
 def _probes(tasks: Sequence[Task], template: Template) -> list[Probe]:
-    texts = [template.fill({**task.data, "reference": task.reference}, f"task {task.id}") for task in tasks]
+    texts = [_written(task, template) for task in tasks]
     probes = [Probe(task, "gold", text) for task, text in zip(tasks, texts, strict=True)]
     probes += [Probe(task, "empty", "") for task in tasks]
     for index, task in enumerate(tasks):

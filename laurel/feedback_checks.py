@@ -1,0 +1,161 @@
+"""Before judged answers are learned from: can they be used, and does the reward that is kept aside work?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from laurel.errors import ConfigurationError, PolicyError, RunError, TaskError
+from laurel.findings import Finding, found_policy, left_out, prompts_read, wrong
+from laurel.fitting import check_fitting, check_judged_answers, checked_objective, fit_reward_model
+from laurel.human_feedback import check_same, rlhf, settings_of
+from laurel.human_feedback_stages import Stages, stages
+from laurel.judged import judged
+from laurel.plan import shortly
+from laurel.policy import Policy, RewardModel, check_exportable, reward_models_in
+from laurel.recipe import defaults_of
+from laurel.rewards import try_reward
+from laurel.training import train
+from laurel.tree import Failed
+
+TRIED = 8
+"""Tasks of each set that the gold reward is tried on."""
+
+GOLD = "{reference}"
+
+
+def fit_findings(arguments: Mapping[str, Any], policy: Any, gold: str) -> list[Finding]:
+    """What was found of the arguments of `laurel.fit_reward_model`.
+
+    - Rows that cannot be used are counted, and enough is left that says something to the likelihood.
+    - Every judged answer is read in the policy's tokens, fits its context, and shows where its labelled steps end.
+    - What is fitted can be saved.
+    - No prompt is both learned from and held out.
+
+    Args:
+        policy: as a recipe names it, or one that is loaded.
+
+    Raises:
+        LaurelError: what the fit would refuse before it looks at texts.
+    """
+    if gold != GOLD:
+        raise ConfigurationError("'gold' would not be read: no reward is asked.", hint="leave --gold out.")
+    settings = {**defaults_of(fit_reward_model), **arguments}
+    check_fitting(settings)
+    loaded, findings = found_policy(policy)
+    findings += _judgements("", settings)
+    if loaded is not None:
+        findings += [_answers("answers", loaded, settings), _saved("reward_model", loaded, needed=False)]
+    if settings["held_out"] is not None:
+        findings.append(Finding("held_out", "no prompt is in both tasks and held_out"))
+    return findings
+
+
+def feedback_findings(arguments: Mapping[str, Any], policy: Any, gold: str) -> list[Finding]:
+    """What was found of the arguments of `laurel.rlhf`.
+
+    - The gold reward can judge a few gold answers and the empty answer; what it says of them is nobody's business.
+    - The prompts of both policies' runs are read, and demonstrations fit.
+    - Comparisons of one's own are looked at as `fit_findings` does.
+    - What stands in the directory was started with the same settings.
+
+    Raises:
+        LaurelError: what the command would refuse before it looks at texts.
+    """
+    settings = {**defaults_of(rlhf), **arguments}
+    planned = stages({**settings, "policy": None})
+    loaded, findings = found_policy(policy)
+    for name, tasks in {"tasks": settings["tasks"], "held_out": settings["held_out"]}.items():
+        findings += left_out(name, tasks)
+    if planned.clone["tasks"] is not settings["tasks"]:
+        findings += left_out("clone.tasks", planned.clone["tasks"])
+    findings.append(_gold(settings, planned, gold))
+    if planned.labels is None:
+        findings += _judgements("reward_model.", planned.fit)
+    else:
+        made = f"{planned.labels.pairs:,} comparisons will be made of the clone's answers, which are not there yet"
+        findings.append(Finding("reward_model.tasks", made, None))
+    if loaded is not None:
+        findings += _read(loaded, settings, planned.starting_from(loaded))
+    findings.append(Finding("held_out", "no prompt is in both tasks and held_out"))
+    return findings
+
+
+def _judgements(where: str, settings: Mapping[str, Any]) -> list[Finding]:
+    """What was left out, and what the rest says to the likelihood.
+
+    Raises:
+        ConfigurationError, TaskError: as the fit.
+    """
+    sets = {name: settings[name] for name in ("tasks", "held_out") if settings[name] is not None}
+    objective = checked_objective(settings["objective"], settings["tasks"], settings["held_out"])
+    findings: list[Finding] = []
+    for name, tasks in sets.items():
+        findings += left_out(f"{where}{name}", tasks)
+        says = sum(objective.teaches(judged(task).scores) for task in tasks)
+        told = f"{says:,} of {len(tasks):,} prompts say something to {shortly(objective)}"
+        findings.append(Finding(f"{where}{name}", told))
+    return findings
+
+
+def _answers(about: str, policy: Policy, settings: Mapping[str, Any]) -> Finding:
+    try:
+        check_judged_answers(policy, settings["tasks"], settings["held_out"])
+    except (TaskError, PolicyError) as error:
+        return wrong(about, error)
+    return Finding(about, f"all are tokens, and fit a context of {policy.context_length:,} with their prompts")
+
+
+def _saved(about: str, policy: Policy, *, needed: bool) -> Finding:
+    """Whether what is fitted can be written as a reward model, which the next run needs."""
+    try:
+        check_exportable(RewardModel(policy))
+    except PolicyError as error:
+        if needed:
+            return wrong(about, error)
+        return Finding(about, f"what is fitted stays in the checkpoints, and is no reward for others: {error.message}")
+    return Finding(about, "what is fitted can be saved as a reward")
+
+
+def _gold(settings: Mapping[str, Any], planned: Stages, gold: str) -> Finding:
+    """The gold reward on a few answers, whatever it says of them."""
+    reward, about = settings["gold_reward"], "gold_reward"
+    if reward_models_in(reward):
+        return Finding(
+            about, "a reward model; whether it reads the policy's answers is looked at with the prompts", None
+        )
+    tried = []
+    try:
+        for name in ("tasks", "held_out"):
+            some = settings[name].tasks[:TRIED]
+            tried += try_reward(some, reward, gold=gold, settings=planned.reinforce.get("grading"))
+    except TaskError as error:
+        return wrong(about, error)
+    faults = [
+        f"{probe.task.id}: {probe.kind} answer {probe.text[-60:]!r}: {result.reason}"
+        for probe, result in tried
+        if isinstance(result, Failed)
+    ]
+    if faults:
+        return Finding(
+            about, "\n".join([f"{len(faults)} of {len(tried)} answers could not be judged:", *faults]), False
+        )
+    values = [result.value for _, result in tried if not isinstance(result, Failed)]
+    return Finding(about, f"{len(tried)} answers were judged, from {min(values):g} to {max(values):g}")
+
+
+def _read(policy: Policy, settings: Mapping[str, Any], planned: Stages) -> list[Finding]:
+    """What the runs need the policy for."""
+    defaults = defaults_of(train)
+    findings = [
+        prompts_read("clone", policy, {**defaults, **planned.clone}),
+        prompts_read("reinforce", policy, {**defaults, **planned.reinforce}),
+        _saved("reward_model", policy, needed=True),
+    ]
+    if planned.labels is None:
+        findings.append(_answers("reward_model.tasks", policy, planned.fit))
+    try:
+        check_same(planned.directory, settings_of(settings, policy))
+    except (ConfigurationError, RunError) as error:
+        findings.append(wrong("run", error))
+    return findings
