@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -27,6 +28,18 @@ def check_finite(step: int, tensors: Mapping[str, torch.Tensor], owner: str) -> 
                 f"After step {step} '{name}' of {owner} is not finite; no checkpoint was written.",
                 hint="resume from the last checkpoint with a smaller learning rate.",
             )
+
+
+def save_checkpoint(
+    run: Run,
+    policy: Policy,
+    step: int,
+    tensors: Mapping[str, Mapping[str, torch.Tensor]],
+    state: Mapping[str, Any],
+) -> None:
+    """`run.save_checkpoint`, with the fingerprint of what an adapter stands on, for `newest_checkpoint` to compare."""
+    frozen = {} if policy.frozen is None else {"frozen": policy.frozen}
+    run.save_checkpoint(step, tensors, {**state, **frozen})
 
 
 def newest_checkpoint(run: Run, policy: Policy) -> Checkpoint | None:

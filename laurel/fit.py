@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from laurel.algorithms import Credit
-from laurel.checkpoint_checks import check_finite, newest_checkpoint
+from laurel.checkpoint_checks import check_finite, newest_checkpoint, save_checkpoint
 from laurel.credit import steps_of
 from laurel.errors import PolicyError
 from laurel.evaluation import Evaluation, interval
@@ -128,9 +128,7 @@ class Fit:
             check_finite(step, tensors, f"reward model {number}")
             groups[f"member_{number}"] = tensors
             state["members"].append({"learner": counters, "cursor": member.cursor.state()})
-        if self.policy.frozen is not None:
-            state["frozen"] = self.policy.frozen
-        self.run.save_checkpoint(step, groups, state)
+        save_checkpoint(self.run, self.policy, step, groups, state)
 
     def restore(self) -> int:
         """Load the newest whole checkpoint, if there is one, and return the number of steps that are done."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from laurel.checkpoint_checks import check_finite, newest_checkpoint
+from laurel.checkpoint_checks import check_finite, newest_checkpoint, save_checkpoint
 from laurel.environments import Environment
 from laurel.evaluation import Evaluation, evaluate, judged_again
 from laurel.experience import Gather, KeepsState
@@ -84,9 +84,7 @@ class Session:
                 groups["reward"], state["reward"] = reward.state()
         if isinstance(self.gather, KeepsState):
             groups["experience"], state["experience"] = self.gather.state()
-        if self.policy.frozen is not None:
-            state["frozen"] = self.policy.frozen
-        self.run.save_checkpoint(step, groups, state)
+        save_checkpoint(self.run, self.policy, step, groups, state)
 
     def restore(self) -> int:
         """Load the newest whole checkpoint, if there is one, and return the number of steps that are done."""
