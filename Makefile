@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: setup demo picture test test-slow mutants curves check format clean
+.PHONY: setup demo picture test test-slow test-against-trl mutants curves check format clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,12 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+
+# Every loss over given answers beside TRL's own code, in the virtual environment of the benchmarks: TRL is needed nowhere else.
+test-against-trl:
+	benchmarks/setup_trl.sh
+	benchmarks/.trl-venv/bin/python -m pip install --quiet hypothesis pydantic pytest pytest-timeout pytest-xdist PyYAML rich typer
+	PYTHONPATH=. OMP_NUM_THREADS=1 benchmarks/.trl-venv/bin/python -m pytest -p no:cacheprovider tests/objectives/test_losses_against_trl.py
 
 # Lines of the package are made wrong one at a time, in a copy: at least 95 % of these faults have to fail a test.
 mutants: $(STAMP)
