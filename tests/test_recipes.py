@@ -164,10 +164,13 @@ def test_dpo_runs_its_first_steps_on_real_pairs_and_is_explained(small_qwen: Pat
 @with_data
 def test_a_reward_model_takes_its_first_steps_on_real_pairs(small_qwen: Path, tmp_path: Path) -> None:
     recipe, run = str(RECIPES / "reward_model.yaml"), tmp_path / "run"
-    laurel(
-        "fit-reward-model", recipe, f"policy={small_qwen}", f"run={run}", "prompts_per_step=2", "tasks.limit=40",
-        "held_out=4", "steps=2", "members=2",
-    )  # fmt: skip
+    first_steps = (f"policy={small_qwen}", f"run={run}", "prompts_per_step=2", "tasks.limit=40", "held_out=4")
+    settings = (recipe, *first_steps, "steps=2", "members=2")
+    printed = laurel("explain", *settings)
+    assert "2 reward models, an ensemble" in printed and "trunk, 2 times" in printed
+    checked = laurel("check", *settings)
+    assert "36 of 36 prompts say something" in checked and "answers: ok" in checked
+    laurel("fit-reward-model", *settings)
     with Run.open(run) as opened:
         assert opened.metric("reward_model/loss")[0][1].mean == pytest.approx(np.log(2), rel=1e-5)
         names = {evaluation.name: evaluation.metric.count for evaluation in opened.evaluations()}
@@ -248,6 +251,14 @@ def test_rlhf_over_optimises_a_small_reward_model_unless_the_kl_holds_it(seed: i
     assert max(point["gold"]["mean"] for point in found["best_of"]) > best["gold"]["mean"]
     held = laurel("rlhf", RLHF, f"run={tmp_path / 'held'}", "reinforce.algorithm.kl=0.3", *seeds)
     assert "not over-optimised" in held
+
+
+def test_rlhf_is_sound_and_explained() -> None:
+    checked = laurel("check", RLHF)
+    assert "gold_reward: ok: 32 answers were judged" in checked and "WRONG" not in checked
+    printed = " ".join(laurel("explain", RLHF, "reward_model.members=3").split())
+    assert "the mean of the 3 reward models of the second run" in printed
+    assert "16 prompts x 8 samples = 128, 100 steps" in printed
 
 
 def test_rlhf_takes_its_first_steps(tmp_path: Path) -> None:
