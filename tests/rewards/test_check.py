@@ -3,7 +3,7 @@
 import pytest
 
 from laurel.errors import RewardError
-from laurel.rewards import check_reward, exact_match, in_process, numeric_answer, weighted
+from laurel.rewards import Score, check_reward, exact_match, in_process, numeric_answer, try_reward, weighted
 from laurel.tasks import Task
 
 TASKS = [Task("a", "1+1?", "2"), Task("b", "2+2?", "4"), Task("c", "4-2?", "2"), Task("d", "capital?", "Paris")]
@@ -41,6 +41,20 @@ def test_failures_are_listed_with_their_reason():
     report = check_reward(TASKS, numeric_answer())
     assert {task for task, _ in kinds(report)} == {"d"}
     assert "holds no number: 'Paris'" in str(report)
+
+
+def test_a_reward_is_tried_on_gold_and_empty_answers_without_a_verdict():
+    tasks = [*SUMS[:2], Task("e", "anything")]
+
+    @in_process
+    def length(task, text):
+        return float(len(text)) if task.id != "b" else float("nan")
+
+    tried = try_reward(tasks, length, gold="#{reference}")
+    said = [(probe.task.id, probe.kind, probe.text) for probe, _ in tried]
+    assert said[:2] == [("a", "gold", "#2"), ("b", "gold", "#4")] and [text for _, _, text in said[2:]] == [""] * 3
+    values = [result.value if isinstance(result, Score) else "failed" for _, result in tried]
+    assert values == [2.0, "failed", 0.0, "failed", 0.0]
 
 
 def test_full_marks_of_a_combination_are_its_positive_weights():
