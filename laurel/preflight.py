@@ -89,7 +89,8 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     check_given(arguments)
     check_recovery(arguments)
     if isinstance(algorithm.source, Sampled):
-        check_score_parts(algorithm, arguments["reward"], arguments["grading"] or GradingSettings())
+        judging = arguments["grading"] or GradingSettings()
+        check_score_parts(algorithm, arguments["reward"], judging, arguments["environment"])
     sampling: Sampling = arguments["sampling"] or Sampling()
     if isinstance(algorithm.source, Sampled) and algorithm.source.greedy_baseline and sampling.top_k == 1:
         raise ConfigurationError(

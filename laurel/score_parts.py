@@ -16,7 +16,7 @@ from laurel.objectives import Budget
 from laurel.objectives.penalties import ANSWER_TOKENS
 from laurel.rewards import Grader, GradingSettings, Reward
 from laurel.rewards import verifiers as bare
-from laurel.rewards.steps import StepScores, gives_step_scores
+from laurel.rewards.steps import StepScores, gives_step_scores, pays_steps_alone
 from laurel.rewards.weighted import Weighted
 from laurel.tasks import Task, TaskSet
 from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
@@ -25,8 +25,11 @@ _BARE = (bare.ExactMatch, bare.FromEnvironment, bare.MathAnswer, bare.NumericAns
 """Rewards whose scores have no parts."""
 
 
-def check_score_parts(algorithm: Algorithm, reward: Reward | None, grading: GradingSettings) -> None:
-    """Refuse an algorithm that reads a part of the score which the reward, as far as it says so, does not have.
+def check_score_parts(
+    algorithm: Algorithm, reward: Reward | None, grading: GradingSettings, environment: Environment | None = None
+) -> None:
+    """Refuse an algorithm that reads a part of the score which the reward, as far as it says so, does not have; and one
+    that reads no part of a reward which gives nothing else.
 
     Args:
         reward: None: the environment pays.
@@ -35,6 +38,13 @@ def check_score_parts(algorithm: Algorithm, reward: Reward | None, grading: Grad
         ConfigurationError: naming the part.
     """
     budgets = _bounded(algorithm)
+    if environment is None and not budgets and not _reads_parts(algorithm) and _is_nothing(reward):
+        raise ConfigurationError(
+            "Every answer would earn 0: the reward gives scores of steps, or parts of weight 0, and "
+            f"'{algorithm.name}' reads neither.",
+            hint="take step_ppo, or add a reward of whole answers: a part with a weight, the aggregation of a process "
+            "reward.",
+        )
     process = algorithm.credit.part if isinstance(algorithm.credit, ProcessScores) else None
     if grading.truncated_reward == "zero" and (budgets or process is not None):
         raise ConfigurationError(
@@ -96,6 +106,19 @@ def try_score_parts(
     missing = [part for part in asked if isinstance(score, Score) and part not in score.parts]
     if missing:
         raise _no_part(missing[0], sorted(score.parts) if isinstance(score, Score) else ())
+
+
+def _reads_parts(algorithm: Algorithm) -> bool:
+    """Whether credit may read parts of a score; of somebody's own rule nothing is known."""
+    own = not type(algorithm.credit).__module__.startswith("laurel.")
+    return own or isinstance(algorithm.credit, ProcessScores)
+
+
+def _is_nothing(reward: Reward | None) -> bool:
+    """Whether a reward is 0 for every answer, whatever its parts are."""
+    if isinstance(reward, Weighted):
+        return all(weight == 0 or _is_nothing(own) for own, weight in reward.parts.values())
+    return pays_steps_alone(reward)
 
 
 def _tried(reward: Reward, task: Task, steps: Sequence[str], grading: GradingSettings) -> Score | Failed | None:

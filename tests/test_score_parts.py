@@ -14,6 +14,8 @@ import laurel
 from laurel.algorithms import Algorithm, Sampled
 from laurel.credit import ProcessScores
 from laurel.errors import ConfigurationError, RewardError
+from laurel.learner import LabelledReward
+from laurel.preferences import RewardTeacher
 from laurel.rewards import GradingSettings, Reward, Score, exact_match, gives_parts, in_process, step_scores, weighted
 from laurel.tasks import Task, TaskSet
 
@@ -147,3 +149,28 @@ def test_a_reward_that_fails_when_it_is_tried_is_left_to_the_run(tmp_path: Path)
 def test_a_setting_deep_inside_an_algorithm_is_finite(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"algorithm.regularisers\[0\].coefficient is nan"):
         train(tmp_path / "run", laurel.grpo(entropy=math.nan), exact_match())
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [
+        step_scores(remembers),
+        weighted({"steps": (step_scores(remembers), 1.0)}),
+        weighted({"steps": (step_scores(remembers), 0.0), "right": (exact_match(), 0.0)}),
+        LabelledReward(RewardTeacher(exact_match()), labels=4, redistribute=True),
+    ],
+)
+def test_a_reward_of_which_nothing_is_read_is_refused(reward: Reward, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"Every answer would earn 0(.|\n)*'grpo' reads neither(.|\n)*step_ppo"
+    ):
+        train(tmp_path / "run", laurel.grpo(), reward)
+    assert not (tmp_path / "run").exists()
+
+
+def test_parts_that_are_read_or_paid_beside_make_a_reward(tmp_path: Path) -> None:
+    both = weighted({"right": (exact_match(), 1.0), "steps": (step_scores(remembers), 0.0)})
+    train(tmp_path / "beside", laurel.grpo(), both)
+    train(tmp_path / "read", process(""), step_scores(remembers))
+    bounded = weighted({"right": (exact_match(), 0.0)})
+    train(tmp_path / "bounded", laurel.grpo(constraint=laurel.Budget("right", at_least=0.5, rate=0.1)), bounded)

@@ -151,6 +151,11 @@ class LabelledReward:
         }
 
     @property
+    def pays_steps_alone(self) -> bool:
+        """See `laurel.rewards.steps.pays_steps_alone`."""
+        return self._redistribute
+
+    @property
     def models(self) -> Sequence[RewardModel]:
         """The members as they are, to be looked at or exported.
 

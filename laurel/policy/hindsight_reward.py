@@ -33,6 +33,7 @@ class HindsightReward:
     """
 
     runs_in_process = True
+    pays_steps_alone = True
 
     def __init__(self, learned: LearnedReward) -> None:
         if not learned.reads_tokens:

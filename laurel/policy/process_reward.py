@@ -62,6 +62,11 @@ class ProcessReward(_OfSteps, LearnedReward):
     def description(self) -> dict[str, object]:
         return {**super().description, "aggregation": self.aggregation}
 
+    @property
+    def pays_steps_alone(self) -> bool:
+        """See `laurel.rewards.steps.pays_steps_alone`."""
+        return self.aggregation is None
+
     def read_for(self, writer: Policy) -> ProcessReward:
         return ProcessReward(self.model, aggregation=self.aggregation, writer=writer)
 
@@ -113,6 +118,11 @@ class ImplicitProcessReward(_OfSteps):
         reference = self.reference.description if isinstance(self.reference, Policy) else self.reference.name
         kept = {"model": self.model.description, "reference": reference, "beta": self.beta, "total": self.total}
         return {"type": type(self).__name__, **kept}
+
+    @property
+    def pays_steps_alone(self) -> bool:
+        """See `laurel.rewards.steps.pays_steps_alone`."""
+        return not self.total
 
     def read_for(self, writer: Policy) -> ImplicitProcessReward:
         return ImplicitProcessReward(self.model, self.reference, beta=self.beta, total=self.total, writer=writer)

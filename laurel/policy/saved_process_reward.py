@@ -49,6 +49,11 @@ class SavedProcessReward(SavedReward):
         kept = {"model": self.model, "aggregation": self.aggregation, "fingerprint": self.fingerprint}
         return {"type": type(self).__name__, **kept}
 
+    @property
+    def pays_steps_alone(self) -> bool:
+        """See `laurel.rewards.steps.pays_steps_alone`."""
+        return self.aggregation is None
+
     def read_for(self, writer: Policy | None) -> ProcessReward:
         return ProcessReward(self.models[0], aggregation=self.aggregation, writer=writer)
 

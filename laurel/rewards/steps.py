@@ -97,6 +97,7 @@ class StepScores:
     scorer: StepScorer
 
     scores_steps: ClassVar[Literal[True]] = True
+    pays_steps_alone: ClassVar[Literal[True]] = True
 
     @property
     def runs_in_process(self) -> bool:
@@ -122,6 +123,11 @@ class StepScores:
 def gives_step_scores(reward: object) -> bool:
     """Whether the parts of a reward's scores are those of steps, and nothing else."""
     return bool(getattr(reward, "scores_steps", False))
+
+
+def pays_steps_alone(reward: object) -> bool:
+    """Whether a reward's scores are 0 themselves, so that only what reads the parts of steps can learn from it."""
+    return bool(getattr(reward, "pays_steps_alone", False))
 
 
 def step_scores(scorer: StepScorer) -> StepScores:
