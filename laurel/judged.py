@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from laurel.algorithms import Compared
 from laurel.errors import TaskError
 from laurel.experience import Assign, Experience, beside, demonstration, rollout_metrics
@@ -22,8 +24,8 @@ from laurel.tree import MISMATCHED, Ending, Outcome, Score, Segment, Source, Tre
 class JudgedExperience:
     """Lay out the next `prompts` tasks with their judged answers as trees, one rollout per answer.
 
-    With `Compared(mismatched=True)` the answers to each prompt are followed by the first answer to the next prompt of
-    the step (to the first prompt, after the last).
+    With `Compared(mismatched=True)` the answers to each prompt are followed by the first answer to the next other
+    prompt of the step (from the first one on, after the last).
     """
 
     source: Compared
@@ -121,10 +123,16 @@ def comparison(policy: Policy, task: Preference, tree_id: str) -> Tree:
 
 
 def with_mismatched(trees: Sequence[Tree]) -> list[Tree]:
-    """Every tree with the first answer of the next one as one more leaf, which nobody judged."""
+    """Every tree with the first answer of the next one to another prompt as one more leaf, which nobody judged.
+
+    Where all trees have the same prompt it is that of the next one.
+    """
     widened = []
-    for tree, other in zip(trees, [*trees[1:], *trees[:1]], strict=True):
-        answer = other.segments[1]
+    for number, tree in enumerate(trees):
+        following = [*trees[number + 1 :], *trees[:number]] or [tree]
+        prompt = tree.segments[0].tokens
+        others = (other for other in following if not np.array_equal(other.segments[0].tokens, prompt))
+        answer = next(others, following[0]).segments[1]
         outcome = Outcome(Ending.TERMINATED, "mismatched", MISMATCHED)
         added = replace(answer, parent=0, outcome=outcome, rollout_id=f"{tree.id}.mismatched")
         widened.append(replace(tree, segments=(*tree.segments, added)))

@@ -310,6 +310,12 @@ def _check_judged(policy: Policy, algorithm: Algorithm, tasks: TaskSet) -> None:
         )
     if isinstance(algorithm.credit, Thumbs):
         _check_threshold(algorithm.name, algorithm.credit.threshold, tasks)
+    mismatched = isinstance(algorithm.source, Compared) and algorithm.source.mismatched
+    if mismatched and len({normalised(task.prompt) for task in tasks}) < 2:
+        raise TaskError(
+            f"'{algorithm.name}' joins each prompt with an answer to another one, and '{tasks.name}' has one prompt.",
+            hint="give answers to at least two prompts; the more, the better its estimate of the divergence.",
+        )
 
 
 def _check_threshold(name: str, threshold: float, tasks: TaskSet) -> None:

@@ -38,6 +38,10 @@ def check_score_parts(
         ConfigurationError: naming the part.
     """
     budgets = _bounded(algorithm)
+    if environment is None and isinstance(reward, bare.FromEnvironment):
+        raise ConfigurationError(
+            "The reward is what the environment pays, and there is none.", hint="add environment: ..., or a reward."
+        )
     if environment is None and not budgets and not _reads_parts(algorithm) and _is_nothing(reward):
         raise ConfigurationError(
             "Every answer would earn 0: the reward gives scores of steps, or parts of weight 0, and "

@@ -83,6 +83,14 @@ def test_experience_counts_prompts_that_teach_nothing() -> None:
     assert len(found.trees) == 2 and "reward" not in found.metrics
 
 
+def test_mismatched_answers_are_to_other_prompts_also_where_prompts_stand_several_times() -> None:
+    rows = [(prompt, str(number)) for number, prompt in enumerate(["01>", "01>", "02>", "01>", "02>"])]
+    tasks = thumbs(rows=[{"prompt": prompt, "completion": said, "label": True} for prompt, said in rows])
+    made = [comparison(tiny(), judged(task), task.id) for task in tasks]
+    # The next other prompt, round the end: of the first two that of "2", of the last that of "0".
+    assert [tree.segments[-1].text for tree in with_mismatched(made)] == ["2", "2", "3", "4", "0"]
+
+
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_every_method_runs_and_reports(name: str, tmp_path: Path) -> None:
     run = train(tmp_path, algorithm=METHODS[name]())
@@ -119,6 +127,11 @@ def test_clone_learns_the_better_answers_of_the_same_set(tmp_path: Path) -> None
         ({"policy": tiny(context_length=4)}, TaskError, "30 preferences are too long"),
         ({"samples_per_prompt": 2}, ConfigurationError, "'dpo' learns from judged answers"),
         ({"algorithm": laurel.kto(), "prompts_per_step": 1}, ConfigurationError, "at least 2"),
+        (
+            {"algorithm": laurel.kto(), "tasks": thumbs(rows=[{**row, "prompt": "1>"} for row in THUMBS[:4]])},
+            TaskError,
+            "has one prompt",
+        ),
         ({"held_out": pairs(rows=ROWS[:2])}, ConfigurationError, "cannot be scored without a reward"),
     ],
 )

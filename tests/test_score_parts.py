@@ -168,6 +168,11 @@ def test_a_reward_of_which_nothing_is_read_is_refused(reward: Reward, tmp_path: 
     assert not (tmp_path / "run").exists()
 
 
+def test_what_no_environment_pays_is_no_reward(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="what the environment pays, and there is none"):
+        train(tmp_path / "run", laurel.grpo(), laurel.rewards.from_environment())
+
+
 def test_parts_that_are_read_or_paid_beside_make_a_reward(tmp_path: Path) -> None:
     both = weighted({"right": (exact_match(), 1.0), "steps": (step_scores(remembers), 0.0)})
     train(tmp_path / "beside", laurel.grpo(), both)
