@@ -213,7 +213,7 @@ def test_weights_that_are_not_finite_are_never_checkpointed(tmp_path: Path) -> N
 
     progress = Silent()
     progress.step = broken  # type: ignore[method-assign]
-    with pytest.raises(LearnerError, match=r"After step 2 the weight .* is not finite"):
+    with pytest.raises(LearnerError, match=r"After step 2 '.*' of the policy is not finite"):
         laurel.train(
             policy=policy, tasks=tasks, algorithm=laurel.clone(), steps=2, prompts_per_step=1, checkpoint_every=2,
             run=tmp_path / "run", progress=progress, optimiser=laurel.OptimiserSettings(learning_rate=1e-9),
