@@ -29,6 +29,11 @@ METHODS: dict[str, tuple[Algorithm, int]] = {
     "grpo": (laurel.grpo(entropy=ENTROPY), 80),
     "dr_grpo": (laurel.dr_grpo(length=2, entropy=ENTROPY), 80),
     "dapo": (laurel.dapo(maximum_draws=2, entropy=ENTROPY), 80),
+    # Two epochs, so that what bounds the ratio is more than a name.
+    "gspo": (laurel.gspo(clip=0.1, clip_high=0.1, entropy=ENTROPY, epochs=2), 50),
+    "cispo": (laurel.cispo(entropy=ENTROPY, epochs=2), 50),
+    "reinforce_plus_plus": (laurel.reinforce_plus_plus(entropy=ENTROPY, epochs=2), 50),
+    "online_dpo": (laurel.online_dpo(beta=0.5, label_smoothing=0.05), 80),
     "ppo": (laurel.ppo(entropy=ENTROPY), 40),
     "turn_ppo": (laurel.turn_ppo(entropy=ENTROPY), 40),
     "remax": (laurel.remax(entropy=ENTROPY), 80),
