@@ -127,13 +127,23 @@ class Labels:
             row = json.loads(line)
         except ValueError as error:
             raise TaskError(f"{where} is broken JSON: {error}.", hint="mend it, or choose another file.") from error
-        fits = isinstance(row, dict) and isinstance(row.get("answers"), list) and len(row["answers"]) == 2
-        if not fits or "prompt" not in row or row.get("ranks", 0) not in RANKS.values():
+        if not isinstance(row, dict) or not _is_question(row) or row.get("ranks", 0) not in RANKS.values():
             raise TaskError(
                 f"{where} is no label.", hint="a label has prompt, two answers and ranks; choose another file."
             )
         self._ends.append(self._end + len(line) + 1)
         return dict(row)
+
+
+def _is_question(row: Mapping[str, Any]) -> bool:
+    """Whether a row holds a prompt, as text or messages, and two answers."""
+    asked, answers = row.get("prompt"), row.get("answers")
+    messages = isinstance(asked, list) and all(
+        isinstance(said, dict) and isinstance(said.get("role"), str) and isinstance(said.get("content"), str)
+        for said in asked
+    )
+    two = isinstance(answers, list) and len(answers) == 2 and all(isinstance(answer, str) for answer in answers)
+    return two and (messages or isinstance(asked, str))
 
 
 def _unwritable(path: Path, error: OSError) -> TaskError:

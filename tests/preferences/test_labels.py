@@ -67,7 +67,16 @@ def test_a_line_that_was_cut_short_goes_and_the_others_stay(cut: int, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[1]", '{"prompt": "?", "answers": ["a"], "ranks": null}', '{"answers": ["a", "b"]}']
+    "line",
+    [
+        "{",
+        "[1]",
+        '{"prompt": "?", "answers": ["a"], "ranks": null}',
+        '{"answers": ["a", "b"]}',
+        '{"prompt": [1], "answers": ["a", "b"], "ranks": [1, 2]}',
+        '{"prompt": [{"role": "user"}], "answers": ["a", "b"], "ranks": [1, 2]}',
+        '{"prompt": "?", "answers": ["a", 2], "ranks": [1, 2]}',
+    ],
 )
 def test_another_file_is_refused_and_left_as_it_is(line: str, tmp_path: Path) -> None:
     path = tmp_path / "notes.jsonl"
