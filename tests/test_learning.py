@@ -35,7 +35,7 @@ METHODS: dict[str, tuple[Algorithm, int]] = {
     "reinforce_plus_plus": (laurel.reinforce_plus_plus(entropy=ENTROPY, epochs=2), 50),
     "online_dpo": (laurel.online_dpo(beta=0.5, label_smoothing=0.05), 80),
     "ppo": (laurel.ppo(entropy=ENTROPY), 40),
-    "turn_ppo": (laurel.turn_ppo(entropy=ENTROPY), 40),
+    "turn_ppo": (laurel.turn_ppo(entropy=2 * ENTROPY), 40),
     "remax": (laurel.remax(entropy=ENTROPY), 80),
     "vine_ppo": (laurel.vine_ppo(every=1, continuations=2, budget=2, entropy=ENTROPY, epochs=4), 35),
     "clone": (laurel.clone(), 120),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ METHODS: dict[str, tuple[Algorithm, RecoverySettings | None, int]] = {
 }
 """The method, how its reward is fitted, and its steps."""
 RATES = {"airl": (3e-3, 5e-3), "gail": (3e-3, 3e-3), "max_ent_irl": (3e-3, 3e-3), "iq_learn": (1e-2, 0.0)}
-"""The learning rates of the policy and of the reward."""
+"""The learning rates of the policy and of the reward. That of an AIRL reward falls to 0: once the policy imitates,
+nothing tells what the reward says of answers that nobody gives any more, and at a constant rate it drifts."""
 
 
-def rate(value: float) -> laurel.OptimiserSettings:
-    return laurel.OptimiserSettings(learning_rate=value, betas=(0.9, 0.99))
+def rate(value: float, schedule: str = "constant") -> laurel.OptimiserSettings:
+    return laurel.OptimiserSettings(learning_rate=value, betas=(0.9, 0.99), schedule=schedule)
 
 
 def tiny(seed: int) -> Policy:
@@ -54,7 +56,7 @@ def imitate(name: str, policy: Policy, seed: int, directory: Path) -> None:
         drawn = {
             "samples_per_prompt": 16,
             "limits": laurel.Limits(max_new_tokens=2),
-            "recovery": RecoverySettings(updates=settings.updates, replay=settings.replay, optimiser=rate(fits)),
+            "recovery": replace(settings, optimiser=rate(fits, "linear" if name == "airl" else "constant")),
         }
     laurel.train(
         policy=policy,

@@ -20,11 +20,12 @@ STEPS = 25
 
 
 def settings(directory: Path, seed: int = 1, **changes: Any) -> dict[str, Any]:
-    """After a letter, the next one in a circle: an untrained policy is right about once in 36 answers."""
+    """After a letter, the next one in a circle: an untrained policy is right about once in 49 answers."""
     following = dict(zip(LETTERS, LETTERS[1:] + LETTERS[0], strict=True))
+    shape = {"hidden_size": 32, "layers": 1, "heads": 2, "context_length": 4}
     return {
-        "policy": laurel.policy.tiny(alphabet=LETTERS, hidden_size=32, layers=1, heads=2, context_length=4, seed=seed),
-        "tasks": TaskSet("circle", tuple(Task(letter, letter, following[letter]) for letter in LETTERS)),
+        "policy": laurel.policy.tiny(alphabet=f"{LETTERS}>", initial_scale=0.15, seed=seed, **shape),
+        "tasks": TaskSet("circle", tuple(Task(letter, f"{letter}>", following[letter]) for letter in LETTERS)),
         "algorithm": laurel.trpo(maximum_kl=DELTA),
         "reward": laurel.rewards.exact_match(),
         "limits": laurel.Limits(max_new_tokens=2),
