@@ -167,7 +167,7 @@ def test_turns_are_learned_from_any_start(seed: int, tmp_path: Path) -> None:
         held_out=game.tasks(200, first=512),
         environment=game,
         reward=None,
-        algorithm=laurel.vine_ppo(every=100, continuations=4, budget=4, entropy=0.03, epochs=2),
+        algorithm=laurel.vine_ppo(every=100, continuations=4, budget=4, entropy=0.06, epochs=2),
         steps=130,
         prompts_per_step=16,
         samples_per_prompt=8,
