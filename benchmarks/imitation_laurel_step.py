@@ -27,7 +27,7 @@ from laurel.objectives import BradleyTerry  # noqa: E402
 from laurel.policy import load_reward_model  # noqa: E402
 
 # As the other side's micro-batches: one pair at a time, or as short a row, takes the least memory.
-TOKENS = OPTIONS.tokens_per_microbatch or {"dpo": 640, "reward-model": 640, "clone": 384}[OPTIONS.workload]
+TOKENS = OPTIONS.tokens_per_microbatch or {"dpo": 640, "reward-model": 640, "clone": 352}[OPTIONS.workload]
 OPTIMISER = laurel.OptimiserSettings(learning_rate=OPTIONS.learning_rate, weight_decay=0.0, maximum_gradient_norm=1.0)
 
 

@@ -26,8 +26,8 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # oneDNN, and what torch puts in front of it for linear maps, keep the code of the last 1024 kinds of matrix product,
 # half a megabyte for each new number of rows: a gigabyte in the end where lengths vary. Those of one pass are enough.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
-os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "24")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "4")
 
 _MODULES = (
     "algorithms",
