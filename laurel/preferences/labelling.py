@@ -17,10 +17,10 @@ from laurel.errors import TaskError
 from laurel.preferences.labels import RANKS, Labels
 from laurel.preferences.left_out import Fault, LeftOut
 from laurel.preferences.preference import Preference
-from laurel.preferences.sources import PreferenceSet, pairs, rankings
+from laurel.preferences.sources import PreferenceSet, numbered_rows, pairs, rankings
 from laurel.preferences.teachers import Query
 from laurel.preferences.terminal import KEYS, QUIT, UNDO, keyboard, legend, pressed_key, shown, single_keys
-from laurel.tasks.files import parquet_rows, parsed, raw_lines
+from laurel.tasks.files import parsed
 from laurel.tasks.task import Prompt, Task
 
 
@@ -89,8 +89,11 @@ def label(
         place = 0
         while place < end:
             query = open_ones[place]
-            show(f"\n[{place + 1} of {end}]\n{shown(query)}\n{legend(others)}")
-            pressed = pressed_key(key, show, others)
+            try:
+                show(f"\n[{place + 1} of {end}]\n{shown(query)}\n{legend(others)}")
+                pressed = pressed_key(key, show, others)
+            except KeyboardInterrupt:  # Ctrl-C may come while the question is still being printed
+                pressed = QUIT
             if pressed == QUIT:
                 break
             if pressed == UNDO:
@@ -141,12 +144,9 @@ def _read(path: Path) -> PreferenceSet:
 
 def _rows(path: Path) -> Iterator[tuple[int, object]]:
     """The rows of a file by their numbers; None for a line that is no JSON."""
-    if path.suffix == ".parquet":
-        yield from ((number, row) for number, _, row in parquet_rows(path))
-        return
-    for number, where, line in raw_lines(path):
+    for number, where, row in numbered_rows(path, ()):
         try:
-            yield number, parsed(line, where)
+            yield number, parsed(row, where) if isinstance(row, bytes) else row
         except TaskError:
             yield number, None
 

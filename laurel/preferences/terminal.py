@@ -101,12 +101,13 @@ def keyboard() -> str:
 
 
 def pressed_key(press: Callable[[], str], show: Callable[[str], None], others: Mapping[str, str]) -> str:
-    """A key that means something: one of `KEYS`, or of `others`; QUIT at the end of the input, and for Ctrl-C."""
+    """A key that means something: one of `KEYS`, or of `others`; QUIT at the end of the input.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C.
+    """
     while True:
-        try:
-            key = press().lower()
-        except KeyboardInterrupt:
-            return QUIT
+        key = press().lower()
         if key == "":
             return QUIT
         if key in KEYS or key in others:

@@ -69,6 +69,26 @@ def test_a_sitting_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
     assert label(questions, output, press=keys("1"), show=lambda text: None).new == 0
 
 
+@pytest.mark.parametrize("interrupted", ["while it is printed", "while a key is awaited"])
+def test_ctrl_c_ends_the_sitting_at_any_time_of_a_question(tmp_path: Path, interrupted: str) -> None:
+    questions, output = write(tmp_path / "q.jsonl", QUESTIONS), tmp_path / "labels.jsonl"
+    press = keys("12")
+
+    def show(text: str) -> None:
+        if interrupted == "while it is printed" and "[3 of 4]" in text:
+            raise KeyboardInterrupt
+
+    def key() -> str:
+        pressed = press()
+        if not pressed:
+            raise KeyboardInterrupt
+        return pressed
+
+    result = label(questions, output, press=key, show=show)
+    assert "2 labels more, 2 in" in str(result) and "2 questions are left" in str(result)
+    assert [row["ranks"] for row in rows(output)] == [[1, 2], [2, 1]]
+
+
 def test_the_sides_fall_by_lot_and_the_seed_fixes_them(tmp_path: Path) -> None:
     many = [{"prompt": f"{n}?", "answers": ["first", "second"]} for n in range(200)]
     questions = write(tmp_path / "q.jsonl", many)
