@@ -12,7 +12,7 @@ from imitation_workloads import IMITATION
 from protocol import Report, arguments, set_threads
 
 PARSER = arguments(__doc__.splitlines()[0])
-PARSER.add_argument("--tokens-per-microbatch", type=int, help="the least memory when left out")
+PARSER.add_argument("--tokens-per-microbatch", type=int, help="in one pass; as in the results when left out")
 OPTIONS = PARSER.parse_args()
 set_threads(OPTIONS.threads)
 
@@ -26,7 +26,7 @@ from laurel.learner import RewardLearner  # noqa: E402
 from laurel.objectives import BradleyTerry  # noqa: E402
 from laurel.policy import load_reward_model  # noqa: E402
 
-# As the other side's micro-batches: one pair at a time, or as short a row, takes the least memory.
+# One pair at a time, as on the other side. In cloning: as long a pass as takes less memory than the other's packing.
 TOKENS = OPTIONS.tokens_per_microbatch or {"dpo": 640, "reward-model": 640, "clone": 352}[OPTIONS.workload]
 OPTIMISER = laurel.OptimiserSettings(learning_rate=OPTIONS.learning_rate, weight_decay=0.0, maximum_gradient_norm=1.0)
 

@@ -12,6 +12,7 @@ from laurel.fitting import fit_reward_model
 from laurel.human_feedback import rlhf
 from laurel.recipe import read, resolve
 from laurel.recipe_target import target_of
+from laurel.rewards.check import GOLD
 from laurel.training import train
 from laurel.training_checks import training_findings
 
@@ -22,9 +23,7 @@ LOOKS: dict[Callable[..., Any], Callable[[Mapping[str, Any], Any, str], list[Fin
 }
 
 
-def check(
-    recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, gold: str = "{reference}"
-) -> Checked:
+def check(recipe: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, gold: str = GOLD) -> Checked:
     """Try the parts of a recipe on each other, without training.
 
     What is tried: `laurel.training_checks.training_findings`, and of recipes that learn from judged answers

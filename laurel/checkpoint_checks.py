@@ -9,7 +9,7 @@ import torch
 
 from laurel.errors import LearnerError
 from laurel.policy import Policy
-from laurel.policy.fingerprint import check_checkpoint
+from laurel.policy.fingerprint import check_frozen
 from laurel.runs import Checkpoint, Run
 
 
@@ -50,5 +50,6 @@ def newest_checkpoint(run: Run, policy: Policy) -> Checkpoint | None:
     """
     checkpoint = run.load_checkpoint()
     if checkpoint is not None:
-        check_checkpoint(checkpoint.step, checkpoint.state, policy)
+        recorded = {**policy.description, "frozen": checkpoint.state.get("frozen", policy.frozen)}
+        check_frozen(recorded, policy.description, f"The checkpoint of step {checkpoint.step}")
     return checkpoint

@@ -150,8 +150,7 @@ def rlhf(
     try:
         report = start(**arguments)
     except KeyboardInterrupt:
-        flags = ["--strict"] if strict else []
-        again = shlex.join(["laurel", "rlhf", str(recipe), *(overrides or ()), *flags])
+        again = _again("rlhf", recipe, overrides, strict)
         console.print(f"\nInterrupted. Go on with: {again}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
     console.print(f"\n{report}", highlight=False, markup=False, soft_wrap=True)
@@ -406,10 +405,15 @@ def _finished(
     _say_left_out(arguments)
     arguments["resume"] = resume or arguments.get("resume", False)
     arguments["progress"] = Terminal(console)
-    flags = ["--strict"] if strict else []
-    again = shlex.join(["laurel", command, str(recipe), *(overrides or ()), *flags, "--resume"])
+    again = _again(command, recipe, overrides, strict, "--resume")
     with _told_how_to_go_on(again, Path(arguments["run"])):
         return start(**arguments), arguments
+
+
+def _again(command: str, recipe: Path, overrides: Sequence[str] | None, strict: bool, *more: str) -> str:
+    """The line that goes on with what a recipe started."""
+    flags = ["--strict"] if strict else []
+    return shlex.join(["laurel", command, str(recipe), *(overrides or ()), *flags, *more])
 
 
 def _strictly(recipe: Path, overrides: Sequence[str] | None, strict: bool) -> list[str]:

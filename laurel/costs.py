@@ -68,7 +68,9 @@ def memory_rows(
         **_reference_memory(algorithm, settings["teacher"], trained * size),
         f"activations of {microbatch:,} tokens": activations(policy, microbatch),
         "logits of one chunk": LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, microbatch * config.vocab_size),
-        "weights prepared for decoding": DECODING_COPIES * _decoder_bytes(policy) if served else 0,
+        "weights prepared for decoding": DECODING_COPIES * sum(p.nbytes for p in decoder_parameters(policy))
+        if served
+        else 0,
         "cache of keys and values": 2 * config.num_hidden_layers * policy.key_value_width * size * cached
         if live
         else 0,
@@ -168,10 +170,10 @@ def _search_passes(algorithm: Algorithm) -> int:
     return FISHER_PASSES * (algorithm.step.iterations + 1) + 3
 
 
-def _decoder_bytes(policy: Policy) -> int:
-    """Of the decoder's layers; embeddings and head are read where they are."""
+def decoder_parameters(policy: Policy) -> list[torch.nn.Parameter]:
+    """Those of the decoder's layers, without embeddings and head."""
     embeddings = set(map(id, policy.model.get_input_embeddings().parameters()))
-    return sum(p.nbytes for p in policy.model.get_decoder().parameters() if id(p) not in embeddings)
+    return [p for p in policy.model.get_decoder().parameters() if id(p) not in embeddings]
 
 
 def _multiplied(policy: Policy) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Group, RenderableType
 
-from laurel.costs import activations, added, amount_text, duration_rows
+from laurel.costs import activations, added, amount_text, decoder_parameters, duration_rows
 from laurel.errors import PolicyError
 from laurel.fitting import check_fitting, check_judged_answers, checked_objective, fit_reward_model
 from laurel.judged import judged
@@ -211,10 +211,7 @@ def _of_members(name: str, amount: int, members: int) -> str:
 def _time(model: RewardModel, settings: Mapping[str, Any], sizes: Sizes) -> list[tuple[str, str]]:
     """Steps, evaluations, and the answers that the offsets of the members are measured on at the end."""
     passes = FORWARD_AND_BACKWARD if settings["learns_trunk"] else 1
-    trunk = sum(p.numel() for p in model.trunk.model.parameters())
-    embeddings = {*model.trunk.model.get_input_embeddings().parameters()}
-    heads = {*model.trunk.model.get_output_embeddings().parameters()}
-    multiplied = trunk - sum(parameter.numel() for parameter in embeddings | heads)
+    multiplied = sum(parameter.numel() for parameter in decoder_parameters(model.trunk))
     each = 2 * multiplied * sizes.mean * settings["members"]
     step = each * passes * settings["prompts_per_step"]
     judged_prompts = _evaluations(settings) * sizes.held_out + (sizes.held_out or sizes.prompts)

@@ -8,6 +8,7 @@ from typing import Any
 
 from laurel import CriticSettings, OptimiserSettings
 from laurel.algorithms import METHODS, Algorithm, Asked, Compared, Demonstrated, Sampled
+from laurel.credit import ProcessScores
 
 BETAS = (0.9, 0.99)
 """Short runs: the second moment has to forget the first steps."""
@@ -49,7 +50,7 @@ class Family:
 
 FAMILIES = (
     Family("advantages in units of the return", ("remax", "rloo", "dr_grpo"), entropy=0.1),
-    # At 3e-3 one start of five stayed at 0.85 on `letters`: without a baseline the noise is greater.
+    # Without a baseline the noise is greater: at the rate of its neighbours not every start solved `letters`.
     Family("advantages without a baseline", ("reinforce",), entropy=0.1, learning_rate=2e-3),
     Family("advantages standardised by prompt", ("cispo", "dapo", "grpo", "gspo"), entropy=0.3),
     Family("advantages standardised over the step", ("reinforce_plus_plus",), entropy=0.1),
@@ -121,14 +122,15 @@ def left_out() -> dict[str, str]:
         Asked: "asks an expert, and learns from no reward",
     }
     found = {}
-    for name, source in ((name, method().source) for name, method in METHODS.items()):
+    for name, made in ((name, method()) for name, method in METHODS.items()):
+        source = made.source
         if isinstance(source, Sampled) and (source.self_play or source.recovers is not None):
             found[name] = reasons[Demonstrated]
         elif isinstance(source, Sampled) and source.taught:
             found[name] = "moves towards a teacher that knows the answers; it does not find them"
         elif type(source) in reasons:
             found[name] = reasons[type(source)]
-        elif name == "step_ppo":
+        elif isinstance(made.credit, ProcessScores):
             found[name] = "needs a scorer of steps; an answer of one letter has a single step, and nothing scores it"
         elif not any(name in family.members for family in FAMILIES):
             found[name] = "no family names its settings"

@@ -6,6 +6,7 @@ token is scored in exactly one piece. So the sum of the micro-batches' losses is
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -175,17 +176,14 @@ def fullest_microbatches(parts: Iterable[Piece], token_budget: int) -> list[Micr
     A gradient does not know the order of its terms; what is read piece by piece does, and takes `microbatches`.
     """
     batches: list[list[Piece]] = []
-    room: list[int] = []
+    room: list[tuple[int, int]] = []  # tokens left and place of each, sorted
     for piece in sorted(parts, key=lambda piece: -len(piece.mask)):
-        fitting = [place for place, left in enumerate(room) if left >= len(piece.mask)]
-        if fitting:
-            place = min(fitting, key=room.__getitem__)
-        else:
-            place = len(batches)
+        fitting = bisect_left(room, (len(piece.mask), 0))
+        left, place = room.pop(fitting) if fitting < len(room) else (token_budget, len(batches))
+        if place == len(batches):
             batches.append([])
-            room.append(token_budget)
         batches[place].append(piece)
-        room[place] -= len(piece.mask)
+        insort(room, (left - len(piece.mask), place))
     return [Microbatch(tuple(batch)) for batch in batches]
 
 

@@ -10,15 +10,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import safe_open
 
 from laurel.errors import PolicyError
-
-if TYPE_CHECKING:
-    from laurel.policy.policy import Policy
 
 _PIECE = 1 << 20
 _NOT_THE_MODEL = ("_name_or_path", "transformers_version")
@@ -79,12 +76,6 @@ def check_frozen(recorded: object, description: Mapping[str, Any], owner: str) -
         hint=f"put the model that the run was started with back into {name} (for a hub name: give its revision), or "
         "start a new run; on other weights this adapter means nothing.",
     )
-
-
-def check_checkpoint(step: int, state: Mapping[str, Any], policy: Policy) -> None:
-    """`check_frozen` for the state of a checkpoint, which keeps the fingerprint as `frozen`."""
-    recorded = {**policy.description, "frozen": state.get("frozen", policy.frozen)}
-    check_frozen(recorded, policy.description, f"The checkpoint of step {step}")
 
 
 def _weight_files(name: str, revision: str | None) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from laurel.errors import TaskError
 from laurel.preferences.teachers import Query
+from laurel.tasks.rows import messages_in
 
 RANKS: dict[float | None, list[int] | None] = {1.0: [1, 2], 0.0: [2, 1], 0.5: [1, 1], None: None}
 """What a teacher says, and how it is written down."""
@@ -127,7 +128,7 @@ class Labels:
             row = json.loads(line)
         except ValueError as error:
             raise TaskError(f"{where} is broken JSON: {error}.", hint="mend it, or choose another file.") from error
-        if not isinstance(row, dict) or not _is_question(row) or row.get("ranks", 0) not in RANKS.values():
+        if not isinstance(row, dict) or not _is_question(row, where) or row.get("ranks", 0) not in RANKS.values():
             raise TaskError(
                 f"{where} is no label.", hint="a label has prompt, two answers and ranks; choose another file."
             )
@@ -135,15 +136,17 @@ class Labels:
         return dict(row)
 
 
-def _is_question(row: Mapping[str, Any]) -> bool:
-    """Whether a row holds a prompt, as text or messages, and two answers."""
+def _is_question(row: Mapping[str, Any], where: str) -> bool:
+    """Whether a row holds a prompt and two answers.
+
+    Raises:
+        TaskError: the prompt is a list, and not of messages.
+    """
     asked, answers = row.get("prompt"), row.get("answers")
-    messages = isinstance(asked, list) and all(
-        isinstance(said, dict) and isinstance(said.get("role"), str) and isinstance(said.get("content"), str)
-        for said in asked
-    )
+    if isinstance(asked, list):
+        messages_in(asked, where)
     two = isinstance(answers, list) and len(answers) == 2 and all(isinstance(answer, str) for answer in answers)
-    return two and (messages or isinstance(asked, str))
+    return two and isinstance(asked, str | list)
 
 
 def _unwritable(path: Path, error: OSError) -> TaskError:

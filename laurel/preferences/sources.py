@@ -218,7 +218,7 @@ def _read(
     kept: list[Preference] = []
     faults: dict[Fault, list[int]] = {}
     first: BadRow | None = None
-    for number, where, row in _rows(path, rows or ()):
+    for number, where, row in numbered_rows(path, rows or ()):
         try:
             kept.append(_preference(row, columns, name, number, where))
         except BadRow as error:
@@ -238,7 +238,7 @@ def _read(
     return PreferenceSet(name, tuple(kept), left_out)
 
 
-def _rows(path: str | Path | None, rows: Rows) -> Iterator[tuple[int, str, object]]:
+def numbered_rows(path: str | Path | None, rows: Rows) -> Iterator[tuple[int, str, object]]:
     """Rows with their numbers and places; a line of a file is still text, so that a broken one is one row's fault."""
     if path is None:
         yield from ((number, f"row {number}", row) for number, row in enumerate(rows, start=1))

@@ -7,11 +7,13 @@ prompt "\\n\\nHuman: 2+2?\\n\\nAssistant:", answers " 4" and " 5"
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from laurel.errors import TaskError
 from laurel.preferences.left_out import BadRow, Fault
 from laurel.tasks import Message
+from laurel.tasks.rows import messages_in
 
 HUMAN = "\n\nHuman:"
 ASSISTANT = "\n\nAssistant:"
@@ -124,14 +126,7 @@ def messages_of(transcript: str) -> list[Message]:
 
 
 def _messages(value: Any, where: str) -> list[Message]:
-    found = []
-    for index, item in enumerate(value):
-        role, content = (item.get("role"), item.get("content")) if isinstance(item, Mapping) else (None, None)
-        if not isinstance(role, str) or not isinstance(content, str):
-            raise BadRow(
-                Fault.TYPE,
-                f"{where}: message {index} is {item!r}.",
-                hint="a message has a role and a content, both text.",
-            )
-        found.append(Message(role=role, content=content))
-    return found
+    try:
+        return list(messages_in(value, where))
+    except TaskError as error:
+        raise BadRow(Fault.TYPE, error.message, hint=error.hint) from error

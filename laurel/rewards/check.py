@@ -16,6 +16,9 @@ from laurel.tasks.task import Task
 from laurel.tasks.template import Template
 from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
 
+GOLD = "{reference}"
+"""How a right answer is written where nobody says so."""
+
 _SHOWN = 10
 _FIRST = 16
 """If the reward fails on every one of so many answers, the others are not tried."""
@@ -87,7 +90,7 @@ def check_reward(
     tasks: Sequence[Task],
     reward: Reward,
     *,
-    gold: str = "{reference}",
+    gold: str = GOLD,
     full_marks: float | None = None,
     settings: GradingSettings | None = None,
 ) -> CheckReport:
@@ -132,7 +135,7 @@ def check_reward(
 
 
 def try_reward(
-    tasks: Sequence[Task], reward: Reward, *, gold: str = "{reference}", settings: GradingSettings | None = None
+    tasks: Sequence[Task], reward: Reward, *, gold: str = GOLD, settings: GradingSettings | None = None
 ) -> list[tuple[Probe, Score | Failed]]:
     """What a reward says where no score is known beforehand: of each task's gold answer, and of no answer at all.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Columns:
             prompt = self.template.fill(row, where)
         else:
             value = _cell(row, self.prompt, where, "set prompt=... to the column that holds the question")
-            prompt = _messages(value, where) if isinstance(value, list | tuple) else value
+            prompt = messages_in(value, where) if isinstance(value, list | tuple) else value
         if not isinstance(prompt, str | tuple):
             raise TaskError(
                 f"{where}: the prompt '{self.prompt}' holds {type(prompt).__name__}, not text or messages.",
@@ -149,14 +149,19 @@ def _identifier(row: Mapping[str, Any], column: str, where: str) -> str:
     return str(value)
 
 
-def _messages(value: list[Any] | tuple[Any, ...], where: str) -> tuple[Message, ...]:
+def messages_in(value: Sequence[Any], where: str) -> tuple[Message, ...]:
+    """The messages of a conversation as they stand in a row.
+
+    Raises:
+        TaskError: one of them is none.
+    """
     messages: list[Message] = []
     for index, item in enumerate(value):
         role = item.get("role") if isinstance(item, Mapping) else None
         content = item.get("content") if isinstance(item, Mapping) else None
         if not isinstance(role, str) or not isinstance(content, str):
             raise TaskError(
-                f"{where}: message {index} of the prompt is {item!r}.",
+                f"{where}: message {index} is {item!r}.",
                 hint="a message has a role and a content, both text.",
             )
         messages.append(Message(role=role, content=content))
