@@ -96,7 +96,8 @@ def activations(policy: Policy, tokens: int) -> int:
 
 def _judges(settings: Mapping[str, Any]) -> dict[str, int]:
     """The reward models that judge answers, each of an ensemble."""
-    asked = {id(one): one for name in ("reward", "watched_reward") for one in reward_models_in(settings[name])}
+    names = ("reward", "held_out_reward", "watched_reward")
+    asked = {id(one): one for name in names for one in reward_models_in(settings[name])}
     amounts = [one.head.nbytes + sum(p.nbytes for p in one.trunk.model.parameters()) for one in asked.values()]
     return {"reward model" if len(amounts) == 1 else f"{len(amounts)} reward models": sum(amounts)}
 

@@ -17,6 +17,7 @@ from laurel.rewards import Grader, Reward
 from laurel.rollout import LocalSampler
 from laurel.runs import is_run
 from laurel.tasks import TaskSet
+from laurel.without_labels import check_judge
 
 REWARD = "exact_match"
 
@@ -61,6 +62,7 @@ def eval(
     how = Judgement(reward=judge) if run is None else judgement_of_run(run, reward=judge)
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     bounds = {"max_new_tokens": max_new_tokens, "stop_strings": None if stop is None else tuple(stop)}
+    check_judge("reward", how.reward)
     sampling, limits = replace(how.sampling, **_given(drawn)), replace(how.limits, **_given(bounds))
     if isinstance(model, Policy):
         policy = model

@@ -46,7 +46,7 @@ def training_account(
     """
     defaults = defaults_of(train)
     settings = {**defaults, **arguments}
-    settings |= {name: as_reward(settings[name]) for name in ("reward", "watched_reward")}
+    settings |= {name: as_reward(settings[name]) for name in ("reward", "held_out_reward", "watched_reward")}
     check_parts(settings, defaults)
     algorithm: Algorithm = settings["algorithm"]
     policy = loaded(settings["policy"])
@@ -128,6 +128,7 @@ def _settings(settings: Mapping[str, Any], said: Mapping[str, str]) -> list[tupl
         "teacher": "none",
         "expert": "none",
         "held_out": "none",
+        "held_out_reward": "the reward",
         "reward": "from the environment" if settings["environment"] is not None else "none",
     }
     told = {**{name: f"not read: {why}" for name, why in unread.items()}, **said}

@@ -27,6 +27,7 @@ from laurel.tasks import Task, TaskSet, check_leak
 from laurel.tasks.normalise import normalised
 from laurel.taught import check_given
 from laurel.tree import Sampling
+from laurel.without_labels import check_without_labels, learns_from_rewards
 
 COUNTS = (
     "steps",
@@ -85,6 +86,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     _check_batch(algorithm, arguments)
     _check_schedule(algorithm, arguments["optimiser"], arguments["steps"])
     _check_learning(algorithm, arguments["reward"])
+    check_without_labels(arguments)
     check_asked(arguments)
     check_given(arguments)
     check_recovery(arguments)
@@ -100,7 +102,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     if isinstance(algorithm.source, Sampled) and algorithm.source.branching is not None:
         _check_branching(algorithm.name, algorithm.source.branching, sampling)
     if arguments["held_out"] is not None:
-        if not graded:
+        if not graded and arguments["held_out_reward"] is None:
             raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
         check_splits(arguments["tasks"], arguments["held_out"], arguments["environment"])
 
@@ -138,7 +140,7 @@ def _check_schedule(algorithm: Algorithm, settings: OptimiserSettings | None, st
 
 def _check_learning(algorithm: Algorithm, reward: Reward | None) -> None:
     """Refuse a reward that learns from what the method does not gather."""
-    if learning(reward) is None or (isinstance(algorithm.source, Sampled) and algorithm.source.needs_reward):
+    if learning(reward) is None or learns_from_rewards(algorithm):
         return
     raise ConfigurationError(
         f"The reward learns from graded samples, and '{algorithm.name}' has none to learn from.",
@@ -244,7 +246,8 @@ def _check_entropy(policy: Policy, algorithm: Algorithm, sampling: Sampling) -> 
 
 def _check_reward_models(policy: Policy, arguments: Mapping[str, Any]) -> None:
     """Refuse reward models that do not read what this policy writes as what they were fitted to."""
-    models = [model for name in ("reward", "watched_reward") for model in reward_models_in(arguments[name])]
+    judges = ("reward", "held_out_reward", "watched_reward")
+    models = [model for name in judges for model in reward_models_in(arguments[name])]
     if not models:
         return
     turns, limits = arguments["environment"] is not None, arguments["limits"] or Limits()
@@ -443,7 +446,9 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
     else:
         unread["environment"] = f"'{algorithm.name}' imitates the tasks' reference answers, of one turn each"
     if not judged:
-        for name in ("evaluate_every", "evaluation_samples", "evaluation_sampling", "watched_reward"):
+        for name in (
+            "evaluate_every", "evaluation_samples", "evaluation_sampling", "held_out_reward", "watched_reward",
+        ):  # fmt: skip
             unread[name] = "without held_out tasks nothing is evaluated"
     if isinstance(algorithm.source, Asked):
         if not judged:
@@ -464,4 +469,6 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
         whom = "reference answers" if algorithm.source.self_play else "teacher"
         for name in ("reward", "grading", *(("environment",) if algorithm.source.self_play else ())):
             unread[name] = f"'{algorithm.name}' holds its samples against the {whom}"
+    if judged and arguments["held_out_reward"] is not None and not learns_from_rewards(algorithm):
+        unread["reward"] = f"'{algorithm.name}' learns from none, and held_out_reward judges the held-out tasks"
     return unread

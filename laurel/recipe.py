@@ -262,6 +262,7 @@ def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
         "tasks": sources,
         "held_out": sources,
         "reward": rewards(),
+        "held_out_reward": rewards(),
         "watched_reward": rewards(),
         "gold_reward": rewards(),
         "objective": objectives.REWARD_OBJECTIVES,

@@ -55,8 +55,9 @@ def judgement_of_run(directory: Path, *, reward: Reward | None = None) -> Judgem
         recorded = {key: value for key, value in (kept.get(name) or {}).items() if key != "type"}
         return kind(**arguments(name, kind, recorded))
 
-    if reward is None and kept.get("reward") is not None:
-        reward = _again("reward", rewards(), kept["reward"], directory)
+    judge = "held_out_reward" if kept.get("held_out_reward") is not None else "reward"
+    if reward is None and kept.get(judge) is not None:
+        reward = _again("reward", rewards(), kept[judge], directory)
     environment = kept.get("environment")
     return Judgement(
         sampling=settings("evaluation_sampling" if kept.get("evaluation_sampling") else "sampling", Sampling),

@@ -35,6 +35,7 @@ class Session:
     cursor: Cursor
     evaluation_sampler: LocalSampler
     grader: Grader | None
+    held_out_grader: Grader | None
     watched: Grader | None
     environment: Environment | None
     held_out: TaskSet | None
@@ -45,12 +46,13 @@ class Session:
 
     def evaluate(self, step: int) -> Evaluation | None:
         """Score the held-out tasks under the current weights, also by the watched reward, and record every answer."""
-        if self.held_out is None or self.grader is None:
+        judge = self.held_out_grader or self.grader
+        if self.held_out is None or judge is None:
             return None
         with enough_memory(f"evaluating after step {step}", "lower max_live_rows (fewer rollouts at once)."):
             evaluation = evaluate(
                 self.evaluation_sampler,
-                self.grader,
+                judge,
                 self.held_out,
                 environment=self.environment,
                 samples=self.evaluation_samples,

@@ -50,6 +50,7 @@ def train(
     reward: Reward | RewardModel | str | Path | None = None,
     environment: Environment | None = None,
     held_out: TaskSet | None = None,
+    held_out_reward: Reward | RewardModel | str | Path | None = None,
     watched_reward: Reward | RewardModel | str | Path | None = None,
     steps: int = 100,
     prompts_per_step: int = 8,
@@ -87,6 +88,8 @@ def train(
             demonstrations or judged answers are learned from.
         environment: what answers the policy; default: nothing does (one turn).
         held_out: tasks that are only evaluated; they must share no prompt with `tasks`.
+        held_out_reward: judges the held-out answers in place of `reward`: needed where that reads no label
+            (majority_vote, self_certainty), since such a reward says how sure a policy is and not how right.
         watched_reward: judges the held-out answers too, and is never trained on: where it parts from the reward, the
             reward is being gamed.
         steps: batches of experience to learn from.
@@ -118,7 +121,7 @@ def train(
         RewardError, ExpertFault: if too many rollouts could not be graded, or questions not answered; the run can be
             resumed.
     """
-    reward, watched_reward = as_reward(reward), as_reward(watched_reward)
+    reward, held_out_reward, watched_reward = map(as_reward, (reward, held_out_reward, watched_reward))
     arguments = dict(locals())
     check_parts(arguments, {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()})
     try_score_parts(algorithm, arguments["reward"], tasks, environment, grading or GradingSettings())
@@ -129,11 +132,6 @@ def train(
     arguments["expert"] = None if expert is None else found_expert(arguments)
     check_trackers(trackers)
     configuration = describe(arguments, leave_out=("run", "resume", "trackers", "progress"))
-    rates = [optimiser or OptimiserSettings()]
-    if algorithm.needs_critic:
-        rates.append((critic or CriticSettings()).optimiser)
-    if algorithm.recovers is not None:
-        rates.append((recovery or RecoverySettings()).optimiser)
     shown, taught = progress or Silent(), learning(arguments["reward"])
     with ExitStack() as stack:
         # The run directory comes last: what is refused before leaves no half a run behind.
@@ -142,16 +140,16 @@ def train(
         judged = LocalSampler(policy, evaluation_sampling or drawn, budgets, max_live_rows=max_live_rows, seed=seed)
         judging, nobody = grading or GradingSettings(), reward is None and environment is None
         grader = None if nobody else stack.enter_context(_grader(policy, reward, judging))
-        watched = None if watched_reward is None else stack.enter_context(_grader(policy, watched_reward, judging))
+        judge, watched = _judges(stack, policy, (held_out_reward, watched_reward), judging)
         reference, compared = _references(policy, algorithm, teacher)
         learner = _learner(policy, algorithm, optimiser, critic, compared, steps, seed, tokens_per_microbatch)
-        store = stack.enter_context(_store(run, configuration, resume, rates))
+        store = stack.enter_context(_store(run, configuration, resume, _rates(arguments)))
         tracked = stack.enter_context(open_trackers(trackers, store))
         _begin(taught, policy, store, seed)
         cursor = tasks.cursor(seed)
         gather = _gather(arguments, sampler, grader, cursor, learner, store.directory)
         session = Session(
-            policy, reference, learner, gather, cursor, judged, grader, watched, environment, held_out,
+            policy, reference, learner, gather, cursor, judged, grader, judge, watched, environment, held_out,
             evaluation_samples, store, tracked, shown,
         )  # fmt: skip
         stack.enter_context(shown.of(algorithm.name, steps))
@@ -165,6 +163,16 @@ def _grader(policy: Policy, reward: Any, settings: GradingSettings) -> Grader:
     return Grader(reward_for(policy, reward), settings)
 
 
+def _judges(
+    stack: ExitStack, policy: Policy, rewards: tuple[Any, Any], settings: GradingSettings
+) -> tuple[Grader | None, Grader | None]:
+    """What grades by each of two rewards that nobody learns from, where there is one."""
+    first, second = (
+        None if reward is None else stack.enter_context(_grader(policy, reward, settings)) for reward in rewards
+    )
+    return first, second
+
+
 def _store(run: str | Path, configuration: Mapping[str, Any], resume: bool, rates: Sequence[OptimiserSettings]) -> Run:
     """The run, new or gone on with: on the same frozen weights, and with no more steps where a rate depends on them."""
     if resume and is_run(run):
@@ -174,6 +182,17 @@ def _store(run: str | Path, configuration: Mapping[str, Any], resume: bool, rate
     constant = all(settings.schedule == "constant" for settings in rates)
     may_differ = [name for name in MAY_DIFFER if constant or name != "steps"]
     return open_run(run, configuration, resume=resume, may_differ=may_differ)
+
+
+def _rates(arguments: Mapping[str, Any]) -> list[OptimiserSettings]:
+    """How everything that is fitted in this run is stepped."""
+    algorithm: Algorithm = arguments["algorithm"]
+    rates = [arguments["optimiser"] or OptimiserSettings()]
+    if algorithm.needs_critic:
+        rates.append((arguments["critic"] or CriticSettings()).optimiser)
+    if algorithm.recovers is not None:
+        rates.append((arguments["recovery"] or RecoverySettings()).optimiser)
+    return rates
 
 
 def _begin(reward: LearningReward | None, policy: Policy, store: Run, seed: int) -> None:

@@ -14,7 +14,7 @@ from laurel.findings import Finding, found_policy, left_out, prompts_read, wrong
 from laurel.policy import Policy, reward_models_in
 from laurel.preflight import check_parts, path_limit
 from laurel.recipe import defaults_of
-from laurel.rewards import check_reward
+from laurel.rewards import check_reward, reads_labels
 from laurel.rollout import Answering, Limits
 from laurel.rollout.answering import Call, Unanswered
 from laurel.tasks import Task, TaskSet
@@ -55,8 +55,9 @@ def training_findings(arguments: Mapping[str, Any], policy: Any, gold: str) -> l
             findings.append(Finding(name, f"{tasks.duplicates} tasks repeat the prompt of an earlier one"))
         if settings["environment"] is not None:
             findings.append(_episodes(name, tasks, settings, loaded))
-        if settings["reward"] is not None:
-            findings.append(_reward(name, tasks, settings, gold))
+        own = settings["held_out_reward"] if name == "held_out" else None
+        if (judge := settings["reward"] if own is None else own) is not None:
+            findings.append(_reward(name, tasks, judge, settings, gold))
     if loaded is not None and settings["environment"] is None:
         findings.append(prompts_read("prompts", loaded, settings))
     if loaded is not None and settings["teacher"] is not None:
@@ -89,12 +90,14 @@ def _expert(policy: Policy, settings: Mapping[str, Any]) -> Finding:
     return Finding("expert", f"answered {asking.asked} different first turns, the first of them by {said[0]!r}")
 
 
-def _reward(name: str, tasks: TaskSet, settings: Mapping[str, Any], gold: str) -> Finding:
+def _reward(name: str, tasks: TaskSet, reward: Any, settings: Mapping[str, Any], gold: str) -> Finding:
+    if not reads_labels(reward):
+        return Finding(name, "the reward reads no label, so there is no gold answer to try it on", None)
     if all(task.reference is None for task in tasks):
         return Finding(name, "no task has a reference, so there is no gold answer to try the reward on", None)
-    if reward_models_in(settings["reward"]):
+    if reward_models_in(reward):
         return Finding(name, "a reward model knows no full marks to hold gold answers against", None)
-    report = check_reward(tasks, settings["reward"], gold=gold, settings=settings["grading"])
+    report = check_reward(tasks, reward, gold=gold, settings=settings["grading"])
     return Finding(name, str(report), report.passed)
 
 

@@ -75,7 +75,7 @@ class Failed:
     @property
     def left_out(self) -> bool:
         """Whether nothing broke, and it was left out on purpose. No failure count has it."""
-        return self in (LEFT_OUT, MISMATCHED)
+        return self in (LEFT_OUT, MISMATCHED, UNDECIDED)
 
 
 LEFT_OUT = Failed("truncated, and left out as `truncated_reward` asks")
@@ -86,6 +86,9 @@ STEP_PART = "step "
 
 MISMATCHED = Failed("an answer to another prompt, there to estimate a divergence")
 """The score of an answer that nobody gave to this prompt."""
+
+UNDECIDED = Failed("left out: the other answers to its prompt do not tell whether it is better or worse")
+"""The score of an answer that a reward without labels judges by its siblings, where these are none, or of no use."""
 
 
 @dataclass(frozen=True)

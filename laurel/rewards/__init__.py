@@ -1,10 +1,12 @@
 """Rewards: functions of a task and an answer, and the grader that runs them with deadlines."""
 
+from laurel.rewards.agreement import Meaning, SiblingReward, majority_vote, semantic_entropy
 from laurel.rewards.check import CheckReport, check_reward, try_reward
+from laurel.rewards.control import random_reward
 from laurel.rewards.grader import Grader, GradingSettings
 from laurel.rewards.learning import LearningReward, learning
 from laurel.rewards.numbers import Number, answer_in, numbers_in
-from laurel.rewards.reward import Reward, gives_parts, in_process
+from laurel.rewards.reward import Reward, gives_parts, in_process, needs_siblings, reads_labels
 from laurel.rewards.steps import Aggregation, StepScorer, aggregate, each_step, step_scores
 from laurel.rewards.verifiers import exact_match, from_environment, math_answer, numeric_answer, reasoning_gym_answer
 from laurel.rewards.weighted import weighted
@@ -13,9 +15,12 @@ from laurel.tree import Failed, Score
 REWARDS: dict[str, Reward] = {
     "exact_match": exact_match,
     "from_environment": from_environment,
+    "majority_vote": majority_vote,
     "math_answer": math_answer,
     "numeric_answer": numeric_answer,
+    "random_reward": random_reward,
     "reasoning_gym_answer": reasoning_gym_answer,
+    "semantic_entropy": semantic_entropy,
     "step_scores": step_scores,
     "weighted": weighted,
 }
@@ -29,9 +34,11 @@ __all__ = [
     "Grader",
     "GradingSettings",
     "LearningReward",
+    "Meaning",
     "Number",
     "Reward",
     "Score",
+    "SiblingReward",
     "StepScorer",
     "aggregate",
     "answer_in",
@@ -42,10 +49,15 @@ __all__ = [
     "gives_parts",
     "in_process",
     "learning",
+    "majority_vote",
     "math_answer",
+    "needs_siblings",
     "numbers_in",
     "numeric_answer",
+    "random_reward",
+    "reads_labels",
     "reasoning_gym_answer",
+    "semantic_entropy",
     "step_scores",
     "try_reward",
     "weighted",

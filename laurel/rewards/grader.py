@@ -21,6 +21,7 @@ from laurel.rewards.reward import (
     evaluate,
     name_of,
     needs_rollout,
+    needs_siblings,
     needs_worker,
     run_here,
     runs_in_process,
@@ -116,6 +117,12 @@ class Grader:
         if workers is None:
             workers = min(MOST_WORKERS, os.cpu_count() or 1)
         if workers and not runs_in_process(self.reward):
+            if needs_siblings(self.reward):
+                raise ConfigurationError(
+                    f"The reward {name_of(self.reward)} compares the answers to a prompt, and a part of it grades them "
+                    "one by one in other processes.",
+                    hint="mark that part with laurel.rewards.in_process, or set grading.workers to 0.",
+                )
             self._pool = Pool(
                 self.reward,
                 workers=workers,
@@ -205,7 +212,7 @@ class Grader:
 
         def final(index: int, result: Result) -> None:
             results[index] = result
-            if isinstance(result, Failed):
+            if isinstance(result, Failed) and not result.left_out:
                 failures[jobs[index].rollout.id] = result.reason
                 self._spend(failures, total)
 
@@ -267,7 +274,7 @@ def _with_results(trees: Sequence[Tree], results: Mapping[tuple[int, int], Resul
 def _metrics(results: Sequence[Result], retries: int) -> dict[str, Metric]:
     scores = [result for result in results if isinstance(result, Score)]
     metrics = {
-        "grading_failed": Metric(len(results) - len(scores), len(results)),
+        "grading_failed": Metric(sum(isinstance(r, Failed) and not r.left_out for r in results), len(results)),
         "grading_retries": Metric(retries, len(results)),
     }
     for name in sorted({name for score in scores for name in score.parts}):

@@ -114,6 +114,18 @@ def needs_rollout(reward: Reward) -> bool:
     return any(map(needs_rollout, parts)) if parts is not None else subject_of(reward) == "rollout"
 
 
+def needs_siblings(reward: Reward | None) -> bool:
+    """Whether the reward, or a part of it, judges an answer by the other answers to its prompt."""
+    parts = getattr(reward, "rewards", ())
+    return bool(getattr(reward, "needs_siblings", False)) or any(map(needs_siblings, parts))
+
+
+def reads_labels(reward: Reward | None) -> bool:
+    """Whether the reward knows more of right and wrong than the policy: of somebody's own function that is believed."""
+    parts = getattr(reward, "rewards", None)
+    return any(map(reads_labels, parts)) if parts is not None else bool(getattr(reward, "reads_labels", True))
+
+
 def scores_together(reward: Reward | None) -> Callable[[Sequence[tuple[Task, Rollout]]], list[Any]] | None:
     """What scores the rollouts of a step together, where the reward, or a part of it, does so."""
     parts = getattr(reward, "rewards", None)

@@ -76,7 +76,7 @@ class Weighted:
         total, parts = 0.0, dict[str, float]()
         for (name, (_, weight)), result in zip(self.parts.items(), said, strict=False):
             if isinstance(result, Failed):
-                return Failed(f"{name}: {result.reason}")
+                return result if result.left_out else Failed(f"{name}: {result.reason}")
             total += weight * result.value
             parts[name] = result.value
             parts.update({f"{name}/{inner}": value for inner, value in result.parts.items()})

@@ -1,0 +1,67 @@
+"""Rewards that read no label: where they can be learned from, and that they judge nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from laurel.algorithms import Algorithm, Sampled
+from laurel.errors import ConfigurationError
+from laurel.rewards import Reward, needs_siblings, reads_labels
+
+
+def learns_from_rewards(algorithm: Algorithm) -> bool:
+    """Whether the method is taught by a reward that it is given."""
+    return isinstance(algorithm.source, Sampled) and algorithm.source.needs_reward
+
+
+def check_without_labels(arguments: Mapping[str, Any]) -> None:
+    """Refuse a reward of whole groups where there are none, and a judge that knows no right answer.
+
+    Args:
+        arguments: all of `laurel.train`, by name.
+
+    Raises:
+        ConfigurationError: naming the argument.
+    """
+    algorithm: Algorithm = arguments["algorithm"]
+    if learns_from_rewards(algorithm) and needs_siblings(arguments["reward"]):
+        _check_groups(algorithm, arguments["samples_per_prompt"])
+    if arguments["held_out"] is None:
+        return
+    judge = "reward" if arguments["held_out_reward"] is None else "held_out_reward"
+    if arguments[judge] is not None and not reads_labels(arguments[judge]):
+        raise ConfigurationError(
+            f"{judge}: it reads no label, so it cannot say whether held-out answers are right.",
+            hint="add held_out_reward: a verifier such as exact_match, which is never trained on.",
+        )
+    check_judge("watched_reward", arguments["watched_reward"])
+
+
+def check_judge(name: str, reward: Reward | None) -> None:
+    """Refuse a reward of whole groups where answers are judged one by one.
+
+    Raises:
+        ConfigurationError: naming it.
+    """
+    if needs_siblings(reward):
+        raise ConfigurationError(
+            f"{name}: it holds an answer against the others to its prompt, and an evaluation judges each alone.",
+            hint="take a verifier such as exact_match.",
+        )
+
+
+def _check_groups(algorithm: Algorithm, samples: int | None) -> None:
+    if samples == 1:
+        raise ConfigurationError(
+            "The reward holds an answer against the others to its prompt, and samples_per_prompt=1 leaves none.",
+            hint="take at least 2; a vote of 16 and more can be trusted.",
+        )
+    source = algorithm.source
+    assert isinstance(source, Sampled)
+    if source.greedy_baseline or source.branching is not None:
+        what = "the greedy answer, which has no siblings" if source.greedy_baseline else "continuations of its samples"
+        raise ConfigurationError(
+            f"The reward holds an answer against the others to its prompt, and '{algorithm.name}' also grades {what}.",
+            hint="take a method that grades samples alone, such as grpo or rloo.",
+        )
