@@ -12,7 +12,7 @@ from laurel.algorithms import Algorithm, Asked, Sampled, TrustRegion
 from laurel.batch_plan import Batch
 from laurel.learner import CriticSettings
 from laurel.learner.pass_tokens import PassTokens
-from laurel.policy import Policy, reward_models_in
+from laurel.policy import Policy, asks_start, reward_models_in
 from laurel.policy.fused_decoding import DecodingStep
 from laurel.policy.log_probs import CHUNK_ELEMENTS
 from laurel.recovered import recovery_memory, recovery_passes
@@ -65,7 +65,7 @@ def memory_rows(
         **moved,
         **_critic_memory(policy, algorithm, settings["critic"], weights * size, trained * (4 + 8 + masters)),
         **recovery_memory(algorithm, settings["recovery"], weights * size, trained * (4 + 8 + masters)),
-        **_reference_memory(algorithm, settings["teacher"], trained * size),
+        **_reference_memory(algorithm, settings, trained * size),
         f"activations of {microbatch:,} tokens": activations(policy, microbatch),
         "logits of one chunk": LOGIT_COPIES * 4 * min(CHUNK_ELEMENTS, microbatch * config.vocab_size),
         "weights prepared for decoding": DECODING_COPIES * sum(p.nbytes for p in decoder_parameters(policy))
@@ -102,11 +102,13 @@ def _judges(settings: Mapping[str, Any]) -> dict[str, int]:
     return {"reward model" if len(amounts) == 1 else f"{len(amounts)} reward models": sum(amounts)}
 
 
-def _reference_memory(algorithm: Algorithm, teacher: Policy | None, copy: int) -> dict[str, int]:
+def _reference_memory(algorithm: Algorithm, settings: Mapping[str, Any], copy: int) -> dict[str, int]:
     """A copy of what trains, or a teacher, which is copied whole."""
+    teacher: Policy | None = settings["teacher"]
     if teacher is not None:
         return {"teacher": teacher.parameter_count * torch.finfo(teacher.dtype).bits // 8}
-    return {"reference": copy if algorithm.needs_reference else 0}
+    asked = asks_start(settings["reward"]) or asks_start(settings["watched_reward"])
+    return {"reference": copy if algorithm.needs_reference or asked else 0}
 
 
 def _critic_memory(

@@ -247,8 +247,10 @@ def rewards() -> dict[str, Callable[..., Any]]:
 
     return {
         **REWARDS,
+        "negative_entropy": policy.negative_entropy,
         "process_reward": policy.SavedProcessReward,
         "reward_model": policy.SavedReward,
+        "self_certainty": policy.self_certainty,
         "soft_q": policy.soft_q,
     }
 

@@ -20,7 +20,7 @@ from laurel.judged import JudgedExperience, SelfPlayExperience
 from laurel.learner import CriticSettings, Learner, OptimiserSettings, RecoverySettings
 from laurel.memory import enough_memory
 from laurel.metrics import merge
-from laurel.policy import Policy, Reference, RewardModel, as_reward, critic_for, load, reward_for
+from laurel.policy import Policy, Reference, RewardModel, as_reward, asks_start, critic_for, load, reward_for
 from laurel.policy.fingerprint import check_frozen, fingerprint
 from laurel.preflight import check_fit, check_parts
 from laurel.progress import ProgressView, Silent
@@ -139,9 +139,9 @@ def train(
         sampler = LocalSampler(policy, drawn, budgets, max_live_rows=max_live_rows, seed=seed)
         judged = LocalSampler(policy, evaluation_sampling or drawn, budgets, max_live_rows=max_live_rows, seed=seed)
         judging, nobody = grading or GradingSettings(), reward is None and environment is None
-        grader = None if nobody else stack.enter_context(_grader(policy, reward, judging))
-        judge, watched = _judges(stack, policy, (held_out_reward, watched_reward), judging)
-        reference, compared = _references(policy, algorithm, teacher)
+        reference, compared = _references(policy, algorithm, teacher, asks_start(reward) or asks_start(watched_reward))
+        grader = None if nobody else stack.enter_context(_grader(policy, reward, judging, reference))
+        judge, watched = _judges(stack, policy, (held_out_reward, watched_reward), judging, reference)
         learner = _learner(policy, algorithm, optimiser, critic, compared, steps, seed, tokens_per_microbatch)
         store = stack.enter_context(_store(run, configuration, resume, _rates(arguments)))
         tracked = stack.enter_context(open_trackers(trackers, store))
@@ -159,16 +159,16 @@ def train(
     return store
 
 
-def _grader(policy: Policy, reward: Any, settings: GradingSettings) -> Grader:
-    return Grader(reward_for(policy, reward), settings)
+def _grader(policy: Policy, reward: Any, settings: GradingSettings, start: Reference | None) -> Grader:
+    return Grader(reward_for(policy, reward, start), settings)
 
 
 def _judges(
-    stack: ExitStack, policy: Policy, rewards: tuple[Any, Any], settings: GradingSettings
+    stack: ExitStack, policy: Policy, rewards: tuple[Any, Any], settings: GradingSettings, start: Reference | None
 ) -> tuple[Grader | None, Grader | None]:
     """What grades by each of two rewards that nobody learns from, where there is one."""
     first, second = (
-        None if reward is None else stack.enter_context(_grader(policy, reward, settings)) for reward in rewards
+        None if reward is None else stack.enter_context(_grader(policy, reward, settings, start)) for reward in rewards
     )
     return first, second
 
@@ -242,12 +242,16 @@ def loaded_teacher(policy: Policy, teacher: Policy | str | Path) -> Policy:
 
 
 def _references(
-    policy: Policy, algorithm: Algorithm, teacher: Policy | None
+    policy: Policy, algorithm: Algorithm, teacher: Policy | None, asked: bool
 ) -> tuple[Reference | None, Reference | None]:
-    """The snapshot that checkpoints keep, and whom the learner compares with: that, or a teacher, kept elsewhere."""
+    """The snapshot that checkpoints keep, and whom the learner compares with: that, or a teacher, kept elsewhere.
+
+    Args:
+        asked: whether a reward asks the policy as it was at the start.
+    """
     if teacher is not None:
         return None, teacher.snapshot("teacher")
-    start = policy.snapshot("start") if algorithm.needs_reference else None
+    start = policy.snapshot("start") if algorithm.needs_reference or asked else None
     return start, start
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_resume_kinds import killed_and_resumed
 
 import laurel
 from laurel.errors import ConfigurationError
+from laurel.recipe import component, rewards
 from laurel.rewards import exact_match, majority_vote, random_reward, weighted
 from laurel.runs import Run
 from laurel.tasks import Task, TaskSet
@@ -98,3 +100,28 @@ def test_a_group_that_says_nothing_teaches_nothing(tmp_path: Path) -> None:
     with Run.open(tmp_path / "run") as run:
         assert run.failures()[0] == 0
         assert [metric.mean for _, metric in run.metric("left_out")] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_killed_and_resumed_certainty_is_the_same(frozen: bool, tmp_path: Path) -> None:
+    """What is frozen is the policy at the start, which the checkpoint keeps although the method needs no reference."""
+
+    def changes() -> dict[str, Any]:
+        reward = laurel.policy.self_certainty(frozen=frozen)
+        return {"reward": reward, "held_out_reward": exact_match(), "algorithm": laurel.rloo()}
+
+    with killed_and_resumed(tmp_path, "before_update:4", changes) as run:
+        assert len(run.metric("reward")) == 4
+        checkpoint = run.load_checkpoint()
+    assert checkpoint is not None and ("reference" in checkpoint.tensors) is frozen
+
+
+def test_certainty_is_a_reward_of_recipes(tmp_path: Path) -> None:
+    for name in ("self_certainty", "negative_entropy"):
+        made = component("reward", rewards(), {"name": name, "frozen": True})
+        assert made.frozen and made.measure == name
+        arguments = settings(reward=made, held_out=HELD, held_out_reward=exact_match(), run=tmp_path / name)
+        laurel.train(**arguments)
+        with Run.open(tmp_path / name) as run:
+            described = run.configuration["reward"]
+        assert described == {"type": type(made).__name__, "frozen": True}

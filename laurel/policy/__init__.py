@@ -1,6 +1,7 @@
 """A policy: a model with its tokenizer, packed log-probabilities, snapshots, adapters and export."""
 
 from laurel.policy.attention import AttentionPlan, LayerCall
+from laurel.policy.certainty import Certainty, CertaintyReader, negative_entropy, self_certainty
 from laurel.policy.critic import Critic, critic_for
 from laurel.policy.hindsight_reward import HindsightReward
 from laurel.policy.learned_reward import LearnedReward
@@ -15,7 +16,14 @@ from laurel.policy.reward_ensemble import RewardEnsemble, disagreement, mean_rew
 from laurel.policy.reward_files import check_exportable, export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
 from laurel.policy.saved_process_reward import SavedProcessReward
-from laurel.policy.saved_reward import SavedReward, as_reward, export_reward_models, reward_for, reward_models_in
+from laurel.policy.saved_reward import (
+    SavedReward,
+    as_reward,
+    asks_start,
+    export_reward_models,
+    reward_for,
+    reward_models_in,
+)
 from laurel.policy.shaped_reward import ShapedRewardModel, export_recovered, load_recovered
 from laurel.policy.soft_q_reward import SoftQ, SoftQReward, soft_q
 from laurel.policy.step_judge import StepJudge
@@ -53,6 +61,7 @@ __all__ = [
     "critic_for",
     "disagreement",
     "export_recovered",
+    "asks_start",
     "export_reward_model",
     "export_reward_models",
     "load",
@@ -64,6 +73,8 @@ __all__ = [
     "reward_for",
     "reward_model_for",
     "reward_models_in",
+    "negative_entropy",
     "soft_q",
     "tiny",
 ]
+    "self_certainty",

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from laurel.errors import ConfigurationError, PolicyError
+from laurel.policy.certainty import Certainty
 from laurel.policy.fingerprint import fingerprint as fingerprint_of
 from laurel.policy.learned_reward import LearnedReward
-from laurel.policy.policy import Policy
+from laurel.policy.policy import Policy, Reference
 from laurel.policy.read_rollouts import RolloutReader
 from laurel.policy.reward_ensemble import RewardEnsemble
 from laurel.policy.reward_files import export_reward_model, load_reward_model
@@ -138,19 +139,29 @@ def as_reward(reward: Any) -> Any:
     return SavedReward(reward) if isinstance(reward, str | Path) else reward
 
 
-def reward_for(policy: Policy, reward: Any) -> Any:
-    """The reward as it reads what this policy writes: reward models are bound to it, everything else is as it was.
+def reward_for(policy: Policy, reward: Any, start: Reference | None = None) -> Any:
+    """The reward as it reads what this policy writes: what reads its tokens is bound to it, all else is as it was.
 
     Args:
         reward: of a weighted one each part.
+        start: the policy as it was at the start of the run, for rewards that ask it; None: as it is now.
     """
+    if isinstance(reward, Certainty):
+        return reward.read_for(policy, start)
     if isinstance(reward, RolloutReader) and not reward.reads_tokens:
         return reward.read_for(policy)
     if isinstance(reward, SavedReward):
         return reward.read_for(policy)
     if isinstance(reward, Weighted):
-        return replace(reward, parts={name: (reward_for(policy, own), by) for name, (own, by) in reward.parts.items()})
+        bound = {name: (reward_for(policy, own, start), by) for name, (own, by) in reward.parts.items()}
+        return replace(reward, parts=bound)
     return reward
+
+
+def asks_start(reward: Any) -> bool:
+    """Whether the reward, or a part of it, asks the policy as it was at the start of the run."""
+    parts = getattr(reward, "rewards", ())
+    return (isinstance(reward, Certainty) and reward.frozen) or any(map(asks_start, parts))
 
 
 def reward_models_in(reward: Reward | None) -> list[RewardModel]:
