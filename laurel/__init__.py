@@ -72,6 +72,7 @@ _NAMES = {
     "fit_reward_model": "laurel.fitting",
     "inspect_reward": "laurel.inspecting",
     "label": "laurel.preferences",
+    "measure_judge": "laurel.judge_bias",
     "methods": "laurel.plan",
     "policy_of_run": "laurel.restoring",
     "rlhf": "laurel.human_feedback",
@@ -128,6 +129,7 @@ __all__ = [
     "label",
     "learner",
     "max_ent_irl",
+    "measure_judge",
     "methods",
     "objectives",
     "online_dpo",
@@ -215,6 +217,7 @@ if TYPE_CHECKING:
     from laurel.fitting import fit_reward_model
     from laurel.human_feedback import rlhf
     from laurel.inspecting import inspect_reward
+    from laurel.judge_bias import measure_judge
     from laurel.judging import eval as eval
     from laurel.learner import CriticSettings, LabelledReward, OptimiserSettings, RecoverySettings
     from laurel.objectives import Budget

@@ -8,6 +8,7 @@ from laurel.policy.learned_reward import LearnedReward
 from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
 from laurel.policy.packed import Packed, TreeLayout, pack
+from laurel.policy.pair_judge import Comparison, PairJudge
 from laurel.policy.policy import Policy, Reference, TokenScores
 from laurel.policy.process_reward import ImplicitProcessReward, ProcessReward
 from laurel.policy.read_rollouts import RolloutReader
@@ -32,6 +33,7 @@ from laurel.policy.tree_attention import TreeAttention
 
 __all__ = [
     "AttentionPlan",
+    "Comparison",
     "Critic",
     "HindsightReward",
     "ImplicitProcessReward",
@@ -39,6 +41,7 @@ __all__ = [
     "LearnedReward",
     "LoraSettings",
     "Packed",
+    "PairJudge",
     "Policy",
     "ProcessReward",
     "Reference",

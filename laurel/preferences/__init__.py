@@ -2,7 +2,10 @@
 
 from collections.abc import Callable
 
+from laurel.preferences.both_orders import BothOrders, PairFunction, PairJudging, in_both_orders
 from laurel.preferences.calibration import Calibration, calibration
+from laurel.preferences.constitution import principles_of
+from laurel.preferences.judge_teacher import JudgeTeacher
 from laurel.preferences.judged_steps import JudgedSteps, judged_steps
 from laurel.preferences.known_reward import RewardTeacher
 from laurel.preferences.labelling import Labelled, label
@@ -25,13 +28,17 @@ SOURCES: dict[str, Callable[..., PreferenceSet]] = {
 __all__ = [
     "SOURCES",
     "BadRow",
+    "BothOrders",
     "Calibration",
     "Fault",
+    "JudgeTeacher",
     "JudgedSteps",
     "Kind",
     "Labelled",
     "Labels",
     "LeftOut",
+    "PairFunction",
+    "PairJudging",
     "Preference",
     "PreferenceSet",
     "Query",
@@ -40,9 +47,11 @@ __all__ = [
     "Teacher",
     "TerminalTeacher",
     "calibration",
+    "in_both_orders",
     "judged_steps",
     "label",
     "pairs",
+    "principles_of",
     "rankings",
     "ratings",
     "step_labels",

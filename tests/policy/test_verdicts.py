@@ -65,7 +65,7 @@ def test_what_cannot_be_asked_fails_alone(judge: Policy) -> None:
 def test_verdicts_and_questions_that_say_nothing_are_refused(judge: Policy) -> None:
     with pytest.raises(ConfigurationError, match="'no' and 'no' as the same tokens"):
         Verdicts(judge, ("yes", "no", "no"), conversation=False)
-    with pytest.raises(ConfigurationError, match="must name .answer."):
+    with pytest.raises(ConfigurationError, match=r"must name \{answer\}"):
         question_template("{prompt}?", may=("prompt",), must=("answer",))
 
 
