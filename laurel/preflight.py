@@ -15,6 +15,7 @@ from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, PolicyError, TaskError
 from laurel.experience import no_reference
 from laurel.judged import judged
+from laurel.judged_evaluation import OF_DRAWN_ANSWERS, held_out_judgements
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.learner.schedule import check_total_steps
 from laurel.policy import Policy, check_reading, reward_models_in
@@ -102,8 +103,11 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     if isinstance(algorithm.source, Sampled) and algorithm.source.branching is not None:
         _check_branching(algorithm.name, algorithm.source.branching, sampling)
     if arguments["held_out"] is not None:
-        if not graded and arguments["held_out_reward"] is None:
-            raise ConfigurationError("Held-out tasks cannot be scored without a reward.", hint="add reward: ...")
+        if not graded and arguments["held_out_reward"] is None and not held_out_judgements(arguments):
+            judgements = ", or hold out judged answers" if isinstance(algorithm.source, Compared) else ""
+            raise ConfigurationError(
+                "Held-out tasks cannot be scored without a reward.", hint=f"add reward: ...{judgements}."
+            )
         check_splits(arguments["tasks"], arguments["held_out"], arguments["environment"])
 
 
@@ -226,7 +230,9 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
         if source.self_play or source.given or arguments["algorithm"].recovers is not None:
             _check_demonstrations(policy, arguments["tasks"])
         check_prompts(policy, arguments["tasks"], room)
-    if arguments["held_out"] is not None:
+    if held_out_judgements(arguments):
+        _check_judged(policy, arguments["algorithm"], arguments["held_out"])
+    elif arguments["held_out"] is not None:
         check_prompts(policy, arguments["held_out"], room)
 
 
@@ -462,6 +468,8 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
         if not judged:
             for name in ("reward", "environment", "grading", "sampling", "limits", "max_live_rows"):
                 unread[name] = f"{why}, and there are no held_out tasks to judge it by"
+        elif held_out_judgements(arguments):
+            unread |= dict.fromkeys(OF_DRAWN_ANSWERS, f"{why}, also held-out ones: nothing is drawn")
     elif algorithm.recovers is not None:
         if not judged:
             unread["reward"] = f"'{algorithm.name}' recovers its own, and there are no held_out tasks to judge it by"

@@ -9,6 +9,7 @@ from laurel.checkpoint_checks import check_finite, newest_checkpoint, save_check
 from laurel.environments import Environment
 from laurel.evaluation import Evaluation, evaluate, judged_again
 from laurel.experience import Gather, KeepsState
+from laurel.judged_evaluation import evaluate_judged
 from laurel.learner import Learner
 from laurel.memory import enough_memory
 from laurel.policy import Policy, Reference
@@ -45,10 +46,15 @@ class Session:
     progress: ProgressView
 
     def evaluate(self, step: int) -> Evaluation | None:
-        """Score the held-out tasks under the current weights, also by the watched reward, and record every answer."""
+        """Score the held-out tasks under the current weights, also by the watched reward, and record every answer.
+
+        Without a reward they are answers that were judged before, which the method itself judges again.
+        """
         judge = self.held_out_grader or self.grader
-        if self.held_out is None or judge is None:
+        if self.held_out is None:
             return None
+        if judge is None:
+            return self._evaluate_judged(step, self.held_out)
         with enough_memory(f"evaluating after step {step}", "lower max_live_rows (fewer rollouts at once)."):
             evaluation = evaluate(
                 self.evaluation_sampler,
@@ -62,6 +68,13 @@ class Session:
         if self.watched is not None:
             self._record(step, judged_again("watched", evaluation, self.watched, self.held_out))
         return evaluation
+
+    def _evaluate_judged(self, step: int, held_out: TaskSet) -> Evaluation:
+        with enough_memory(f"evaluating after step {step}", "lower tokens_per_microbatch (fewer tokens in one pass)."):
+            accuracy, *others = evaluate_judged(self.learner, held_out)
+        for evaluation in (accuracy, *others):
+            self._record(step, evaluation)
+        return accuracy
 
     def _record(self, step: int, evaluation: Evaluation) -> None:
         self.run.record_evaluation(step, evaluation.name, evaluation.metric, evaluation.trees)

@@ -87,7 +87,9 @@ def train(
             of a saved one, see `laurel.fit_reward_model`); not needed where the environment pays rewards or where
             demonstrations or judged answers are learned from.
         environment: what answers the policy; default: nothing does (one turn).
-        held_out: tasks that are only evaluated; they must share no prompt with `tasks`.
+        held_out: tasks that are only evaluated; they must share no prompt with `tasks`. Where judged answers are
+            learned from and there is no reward, judged answers too: the run's evaluations are then the method's own
+            `accuracy`, `margin` and `loss` on them (`laurel.judged_evaluation`).
         held_out_reward: judges the held-out answers in place of `reward`: needed where that reads no label
             (majority_vote, self_certainty), since such a reward says how sure a policy is and not how right.
         watched_reward: judges the held-out answers too, and is never trained on: where it parts from the reward, the

@@ -132,7 +132,6 @@ def test_clone_learns_the_better_answers_of_the_same_set(tmp_path: Path) -> None
             TaskError,
             "has one prompt",
         ),
-        ({"held_out": pairs(rows=ROWS[:2])}, ConfigurationError, "cannot be scored without a reward"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_a_run(

@@ -6,6 +6,7 @@ from laurel.learner.optimiser import Optimiser, OptimiserSettings
 from laurel.learner.recovery import RecoveryLearner, RecoverySettings
 from laurel.learner.reward_members import EnsembleSettings
 from laurel.learner.reward_models import RewardLearner, RewardReport, reported
+from laurel.learner.rollouts import Judged
 from laurel.learner.schedule import Schedule, schedule_factor
 from laurel.learner.values import CriticLearner, CriticSettings, explained_variance, value_loss
 
@@ -13,6 +14,7 @@ __all__ = [
     "CriticLearner",
     "CriticSettings",
     "EnsembleSettings",
+    "Judged",
     "LabelledReward",
     "Learner",
     "Optimiser",

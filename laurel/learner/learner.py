@@ -27,7 +27,7 @@ from laurel.learner.measures import advantage_metrics, age_metrics, check_age
 from laurel.learner.optimiser import OptimiserSettings
 from laurel.learner.pass_tokens import PassTokens
 from laurel.learner.ratios import sampler_log_ratios
-from laurel.learner.rollouts import RolloutObjective
+from laurel.learner.rollouts import Judged, RolloutObjective
 from laurel.learner.tally import Tally
 from laurel.learner.trust_region import TrustRegionSearch, mover
 from laurel.learner.values import PREFIX, CriticLearner, CriticSettings
@@ -277,6 +277,23 @@ class Learner:
             metrics["stopped_steps"] = Metric(float(left_out), float(self._steps_per_update))
         refused = self._optimiser.refused if isinstance(self._optimiser, TrustRegionSearch) else None
         return UpdateReport(metrics | tally.metrics(), refused=refused)
+
+    def judge(self, trees: Sequence[Tree]) -> Judged:
+        """What the method says of judged answers under the policy as it is; meant for held-out ones.
+
+        Prompts whose answers say nothing to the method (all are judged alike) are left out.
+
+        Raises:
+            LearnerError: the method compares no answers, or no prompt says anything.
+        """
+        if self._whole is None:
+            raise LearnerError(f"'{self.algorithm.name}' compares no answers.", hint="take one that does, such as dpo.")
+        credited = zip(trees, self.credit(trees), strict=True)
+        telling = [(tree, credit) for tree, credit in credited if credit.carries_signal]
+        if not telling:
+            raise LearnerError("There is no judgement to compare with.", hint="hold out answers whose scores differ.")
+        kept, credits = [tree for tree, _ in telling], [credit for _, credit in telling]
+        return self._whole.judge(kept, credits, TokenTable.of(kept, credits), self._together, self._uncut)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         """(tensors, JSON-able): everything beside the policy's parameters that later updates depend on.

@@ -11,6 +11,7 @@ import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from laurel.algorithms import Algorithm, Credit, Sampled
 from laurel.errors import LearnerError
 from laurel.learner.batching import Microbatch, Piece, TokenTable, microbatches, pieces
 from laurel.learner.work import Slopes, Work, on_device, packed_row
-from laurel.objectives import RolloutBatch, RolloutLoss, TokenBatch, needs_constant, reads_rollouts
+from laurel.objectives import ImplicitReward, RolloutBatch, RolloutLoss, TokenBatch, needs_constant, reads_rollouts
 from laurel.policy import Packed, Policy, Reference, pack
 from laurel.tree import BoolArray, FloatArray, IntArray, Tree
 
@@ -77,6 +78,19 @@ class RolloutLayout:
         picked = values.double()[torch.from_numpy(self.tokens).to(device)]
         zeros = torch.zeros(len(self.last), dtype=torch.float64, device=device)
         return zeros.index_add(0, torch.from_numpy(self.owners).to(device), picked)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What an objective over whole rollouts says of Q prompts, under the policy as it is.
+
+    Attributes:
+        by_prompt: [Q] each: "loss", and the diagnostics of the objective by their names.
+        rewards: what the objective takes for the reward of each rollout that takes part, by its id.
+    """
+
+    by_prompt: Mapping[str, FloatArray]
+    rewards: Mapping[str, float]
 
 
 class RolloutObjective:
@@ -184,11 +198,8 @@ class RolloutObjective:
         slopes = np.zeros(len(work.weights))
         losses: dict[int, float] = {}
         for parts, piece in zip(cut, whole, strict=True):
-            packed = [packed_row(part, self._policy.device) for part in parts]
-            with torch.no_grad():
-                said = [self._policy.token_scores(row, entropy=False).log_probs for row in packed]
-            order = torch.from_numpy(np.argsort(np.concatenate([part.scored for part in parts]), kind="stable"))
-            log_probs = torch.cat(said)[order.to(said[0].device)].requires_grad_()
+            packed, said, order = self._read(parts)
+            log_probs = said.requires_grad_()
             layout = RolloutLayout.of([piece])
             references = self._reference_sums(layout, packed, keep=self._keep, order=order)
             rollouts = self._rollouts(piece.scored, layout, log_probs, work.table.advantages, references)
@@ -217,6 +228,47 @@ class RolloutObjective:
             work.tally.mean(name, values[known], counts[known])
         return (counts * losses).sum()
 
+    @torch.no_grad()
+    def judge(
+        self, trees: Sequence[Tree], credits: Sequence[Credit], table: TokenTable, together: int, uncut: int
+    ) -> Judged:
+        """What the objective says of trees under the policy as it is, each with a loss; nobody learns from it.
+
+        Args:
+            together, uncut: see `PassTokens`.
+        """
+        constant = self.constant(trees, credits, table, range(len(trees)), together)
+        narrow: list[Piece] = []
+        wide: list[tuple[list[Microbatch], list[Piece]]] = []
+        for tree, credit, offset in zip(trees, credits, map(int, table.offsets), strict=False):
+            mask = self.loss_mask(credit)
+            (whole,) = pieces(tree, mask, offset, sys.maxsize)
+            if len(whole.mask) <= uncut:
+                narrow.append(whole)
+            else:
+                cut = pieces(tree, mask, offset, together)
+                wide.append(([Microbatch((piece,), cut=True) for piece in cut if len(piece.scored)], [whole]))
+        rows = [([batch], batch.pieces) for batch in microbatches(narrow, together)]
+        said = [self._judged(parts, whole, table, constant) for parts, whole in (*rows, *wide)]
+        names = said[0].by_prompt
+        by_prompt = {name: np.concatenate([one.by_prompt[name] for one in said]) for name in names}
+        return Judged(by_prompt, {id: reward for one in said for id, reward in one.rewards.items()})
+
+    def _judged(
+        self, parts: Sequence[Microbatch], whole: Sequence[Piece], table: TokenTable, constant: torch.Tensor | None
+    ) -> Judged:
+        """`judge` of trees that are computed in these parts."""
+        packed, log_probs, order = self._read(parts)
+        layout = RolloutLayout.of(whole)
+        scored = np.concatenate([piece.scored for piece in whole])
+        references = self._reference_sums(layout, packed, keep=self._keep, order=order)
+        rollouts = replace(self._rollouts(scored, layout, log_probs, table.advantages, references), constant=constant)
+        losses, diagnostics = self.objective(rollouts)
+        found = {name: values.double().cpu().numpy() for name, values in {"loss": losses, **diagnostics}.items()}
+        rewards = cast(ImplicitReward, self.objective).rewards(rollouts).tolist()
+        ids = [rollout.id for piece in whole for rollout in piece.tree.rollouts]
+        return Judged(found, dict(zip(ids, rewards, strict=True)))
+
     def state(self) -> dict[str, torch.Tensor]:
         """The kept reference log-probabilities, for checkpoints."""
         if not self._kept:
@@ -232,6 +284,14 @@ class RolloutObjective:
             names, values = tensors[f"{KEPT}names"].cpu().numpy(), tensors[f"{KEPT}log_probs"].tolist()
             self._kept = {name.tobytes(): value for name, value in zip(names, values, strict=True)}
         return {name: tensor for name, tensor in tensors.items() if not name.startswith(KEPT)}
+
+    @torch.no_grad()
+    def _read(self, parts: Sequence[Microbatch]) -> tuple[list[Packed], torch.Tensor, torch.Tensor]:
+        """(rows, log-probabilities in the order of the `TokenTable`, what brings those of the rows into it)."""
+        rows = [packed_row(part, self._policy.device) for part in parts]
+        said = torch.cat([self._policy.token_scores(row, entropy=False).log_probs for row in rows])
+        order = torch.from_numpy(np.argsort(np.concatenate([part.scored for part in parts]), kind="stable"))
+        return rows, said[order.to(said.device)], order
 
     def _rollouts(
         self,

@@ -59,7 +59,14 @@ from laurel.objectives.reward_models import (
     StepLabels,
     reads_steps,
 )
-from laurel.objectives.rollouts import RolloutBatch, RolloutLoss, StepConstant, needs_constant, reads_rollouts
+from laurel.objectives.rollouts import (
+    ImplicitReward,
+    RolloutBatch,
+    RolloutLoss,
+    StepConstant,
+    needs_constant,
+    reads_rollouts,
+)
 from laurel.objectives.sequence_ratio import SequenceRatio, sequence_log_ratio
 from laurel.objectives.soft_q import InverseSoftQ, implied_rewards
 from laurel.objectives.surrogate import Surrogate, surrogate
@@ -98,6 +105,7 @@ __all__ = [
     "DualAscent",
     "EntropyBonus",
     "IdentityPreference",
+    "ImplicitReward",
     "InverseSoftQ",
     "KLPenalty",
     "KLReward",

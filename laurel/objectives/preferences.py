@@ -62,12 +62,19 @@ class DirectPreference:
         """Whether it asks for a named reference."""
         return not self.against_old
 
+    def rewards(self, batch: RolloutBatch) -> torch.Tensor:
+        """See `ImplicitReward`: beta * log-ratio."""
+        return self.beta * self._ratios(batch)
+
     def __call__(self, batch: RolloutBatch) -> Result:
-        ratios = batch.log_ratios / batch.lengths if self.per_token else batch.log_ratios
+        ratios = self._ratios(batch)
         winners, losers = batch.pairs
         loss = robust_dpo_loss if self.robust else dpo_loss
         values = loss(ratios[winners], ratios[losers], beta=self.beta, label_smoothing=self.label_smoothing)
         return batch.prompt_means(values, winners), pair_diagnostics(batch, self.beta * ratios)
+
+    def _ratios(self, batch: RolloutBatch) -> torch.Tensor:
+        return batch.log_ratios / batch.lengths if self.per_token else batch.log_ratios
 
 
 @dataclass(frozen=True)
@@ -91,11 +98,18 @@ class IdentityPreference:
     def __post_init__(self) -> None:
         check_positive(tau=self.tau)
 
+    def rewards(self, batch: RolloutBatch) -> torch.Tensor:
+        """See `ImplicitReward`: tau * log-ratio."""
+        return self.tau * self._ratios(batch)
+
     def __call__(self, batch: RolloutBatch) -> Result:
-        ratios = batch.log_ratios / batch.lengths if self.per_token else batch.log_ratios
+        ratios = self._ratios(batch)
         winners, losers = batch.pairs
         values = ipo_loss(ratios[winners], ratios[losers], tau=self.tau)
         return batch.prompt_means(values, winners), pair_diagnostics(batch, self.tau * ratios)
+
+    def _ratios(self, batch: RolloutBatch) -> torch.Tensor:
+        return batch.log_ratios / batch.lengths if self.per_token else batch.log_ratios
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,9 @@ class Desirability:
         desirable_weight, undesirable_weight: how much an answer of each kind counts, above 0.
 
     Diagnostics: `preference/chosen` and `preference/rejected`, the implicit reward beta * log-ratio of good and bad
-    answers; `preference/divergence`, z in nats.
+    answers; `preference/margin`, by how much an answer's reward is on its side of beta z (above for a good one, below
+    for a bad one), and `preference/accuracy`, the share of answers that are (at beta z: half); `preference/divergence`,
+    z in nats.
     """
 
     beta: float
@@ -129,6 +145,10 @@ class Desirability:
         """z, from the mismatched answers of the whole step."""
         return mismatched_divergence(batch.log_ratios)
 
+    def rewards(self, batch: RolloutBatch) -> torch.Tensor:
+        """See `ImplicitReward`: beta * log-ratio."""
+        return self.beta * batch.log_ratios
+
     def __call__(self, batch: RolloutBatch) -> Result:
         if batch.constant is None:
             raise ConfigurationError("The divergence of the step is missing.", hint="let the learner call it.")
@@ -143,9 +163,12 @@ class Desirability:
             undesirable_weight=self.undesirable_weight,
         )
         rewards = self.beta * ratios.detach()
+        margins = torch.where(good, 1.0, -1.0) * (rewards - self.beta * batch.constant)
         diagnostics = {
             "preference/chosen": batch.prompt_means(rewards[good], everyone[good], nothing=torch.nan),
             "preference/rejected": batch.prompt_means(rewards[~good], everyone[~good], nothing=torch.nan),
+            "preference/margin": batch.prompt_means(margins, everyone),
+            "preference/accuracy": batch.prompt_means(half_at_zero(margins), everyone),
             "preference/divergence": batch.constant.expand(batch.prompt_count),
         }
         return batch.prompt_means(values, everyone), diagnostics
@@ -169,8 +192,12 @@ class OddsRatio:
     def __post_init__(self) -> None:
         check_positive(weight=self.weight)
 
+    def rewards(self, batch: RolloutBatch) -> torch.Tensor:
+        """See `ImplicitReward`: the mean log-probability of a token."""
+        return batch.log_probs / batch.lengths
+
     def __call__(self, batch: RolloutBatch) -> Result:
-        means = batch.log_probs / batch.lengths
+        means = self.rewards(batch)
         winners, losers = batch.pairs
         values = odds_ratio_loss(means[winners], means[losers], weight=self.weight)
         return batch.prompt_means(values, winners), pair_diagnostics(batch, means)
@@ -198,6 +225,10 @@ class SimplePreference:
         if not self.margin >= 0:
             raise ConfigurationError(f"The margin must not be negative, got {self.margin!r}.", hint="0 is none.")
 
+    def rewards(self, batch: RolloutBatch) -> torch.Tensor:
+        """See `ImplicitReward`: beta * the mean log-probability of a token."""
+        return self.beta * batch.log_probs / batch.lengths
+
     def __call__(self, batch: RolloutBatch) -> Result:
         means = batch.log_probs / batch.lengths
         winners, losers = batch.pairs
@@ -221,9 +252,14 @@ def pair_diagnostics(batch: RolloutBatch, rewards: torch.Tensor) -> dict[str, to
         "preference/chosen": chosen,
         "preference/rejected": rejected,
         "preference/margin": margins,
-        "preference/accuracy": (torch.sign(margins) + 1) / 2,
+        "preference/accuracy": half_at_zero(margins),
     }
     return {name: batch.prompt_means(value, winners, nothing=torch.nan) for name, value in values.items()}
+
+
+def half_at_zero(margins: torch.Tensor) -> torch.Tensor:
+    """1 for a margin above 0, 0 below, and one half at 0, where nothing is ordered: a coin is right half the time."""
+    return (torch.sign(margins) + 1) / 2
 
 
 def check_positive(**settings: float) -> None:

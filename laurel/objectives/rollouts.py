@@ -102,6 +102,14 @@ class RolloutLoss(Protocol):
     def __call__(self, batch: RolloutBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]: ...
 
 
+class ImplicitReward(Protocol):
+    """A rollout loss that takes something for the reward of a rollout, and compares that."""
+
+    def rewards(self, batch: RolloutBatch) -> torch.Tensor:
+        """[R] what the method takes for the reward of each rollout."""
+        ...
+
+
 class StepConstant(Protocol):
     """A rollout loss that first needs one number of the whole optimiser step, without gradient.
 

@@ -67,13 +67,17 @@ def summarise(run: RunReader) -> Summary:
 
 
 def _ordered(run: RunReader, steps: list[int]) -> list[tuple[str, str]]:
-    """How many of a step's pairs the policy held the right way round when it saw them, where it learns from pairs."""
+    """How many of a step's pairs the policy held the right way round when it saw them, where it learns from pairs.
+
+    A method that judges answers one by one (its estimate of a divergence is among the metrics) has answers for pairs.
+    """
     course = dict(run.metric("preference/accuracy"))
     if steps[0] not in course or steps[-1] not in course:
         return []
-    return [
-        ("pairs", f"{_mean(course[steps[0]])} -> {_mean(course[steps[-1]])}  (of each step's, the right way round)")
-    ]
+    change = f"{_mean(course[steps[0]])} -> {_mean(course[steps[-1]])}"
+    if run.metric("preference/divergence"):
+        return [("answers", f"{change}  (of each step's, on the right side of the divergence)")]
+    return [("pairs", f"{change}  (of each step's, the right way round)")]
 
 
 def _left_out(run: RunReader) -> list[tuple[str, str]]:
