@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from laurel.algorithms import Algorithm, Asked, Compared, Demonstrated, Sampled
+from laurel.lengths import prompt_lengths
 from laurel.policy import Policy
-from laurel.preflight import prompt_lengths
 from laurel.rollout import Limits
 from laurel.tasks import TaskSet
 from laurel.training import SAMPLES_PER_PROMPT

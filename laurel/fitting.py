@@ -19,12 +19,12 @@ from laurel.judged import judged
 from laurel.judged_steps import check_steps
 from laurel.learner import OptimiserSettings, RewardLearner
 from laurel.learner.schedule import check_total_steps
+from laurel.lengths import check_answers
 from laurel.objectives import Binary, BradleyTerry, PlackettLuce, RewardObjective, StepLabels, reads_steps
 from laurel.policy import Policy, load, reward_model_for
 from laurel.policy.fingerprint import check_frozen
 from laurel.policy.saved_reward import MODEL
 from laurel.preferences import Kind
-from laurel.preflight import check_answers
 from laurel.progress import ProgressView, Silent
 from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers
 from laurel.tasks import TaskSet, check_leak

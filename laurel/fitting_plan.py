@@ -17,10 +17,10 @@ from laurel.fitting import check_fitting, check_judged_answers, checked_objectiv
 from laurel.judged import judged
 from laurel.learner import OptimiserSettings
 from laurel.learner.pass_tokens import PassTokens
+from laurel.lengths import prompt_lengths
 from laurel.objectives import RewardObjective
 from laurel.plan import card, loaded, setting_rows, shortly
 from laurel.policy import Policy, RewardModel, check_exportable
-from laurel.preflight import prompt_lengths
 from laurel.recipe import defaults_of
 from laurel.tasks import TaskSet
 

@@ -12,9 +12,10 @@ from rich.rule import Rule
 from laurel.fitting_plan import Sizes, fit_account
 from laurel.human_feedback import ATTEMPTS, check_same, rlhf, settings_of
 from laurel.human_feedback_stages import Labels, Stages, check_stages, held_out_of, stages
+from laurel.lengths import prompt_lengths
 from laurel.plan import card, loaded, shortly, training_account
 from laurel.policy import Policy
-from laurel.preflight import path_limit, prompt_lengths
+from laurel.preflight import path_limit
 from laurel.recipe import defaults_of
 from laurel.rollout import Limits
 from laurel.training import train

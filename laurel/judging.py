@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from laurel.evaluation import Evaluation, evaluate
+from laurel.lengths import check_prompts
 from laurel.memory import enough_memory
 from laurel.policy import Policy, as_reward, reward_for
-from laurel.preflight import check_prompts
 from laurel.recipe import component, policies, rewards
 from laurel.restoring import Judgement, judgement_of_run, policy_of_run
 from laurel.rewards import Grader, Reward

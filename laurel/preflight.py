@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,19 @@ from laurel.asked import check_asked
 from laurel.configuration import describe
 from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised, StepStandardised, Thumbs
 from laurel.environments import Environment, SingleTurn, runs_in_process
-from laurel.errors import ConfigurationError, PolicyError, TaskError
-from laurel.experience import no_reference
+from laurel.errors import ConfigurationError, TaskError
 from laurel.judged import judged
 from laurel.judged_evaluation import OF_DRAWN_ANSWERS, held_out_judgements
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.learner.schedule import check_total_steps
+from laurel.lengths import check_answers, check_demonstrations, check_prompts, prompt_lengths
 from laurel.policy import Policy, check_reading, reward_models_in
 from laurel.preferences import Kind
 from laurel.recovered import check_recovery
 from laurel.rewards import REWARDS, GradingSettings, Reward, learning
 from laurel.rollout import Limits
 from laurel.score_parts import check_score_parts
-from laurel.tasks import Task, TaskSet, check_leak
+from laurel.tasks import TaskSet, check_leak
 from laurel.tasks.normalise import normalised
 from laurel.taught import check_given
 from laurel.tree import Sampling
@@ -48,7 +48,6 @@ SETTINGS = {
     "grading": GradingSettings,
 }
 COMPARE_SIBLINGS = (LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised)
-TASKS_PER_CHUNK = 1024
 NAMED_TASKS = 5
 
 
@@ -224,11 +223,11 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
     if isinstance(arguments["algorithm"].source, Compared):
         _check_judged(policy, arguments["algorithm"], arguments["tasks"])
     elif isinstance(arguments["algorithm"].source, Demonstrated):
-        _check_demonstrations(policy, arguments["tasks"])
+        check_demonstrations(policy, arguments["tasks"])
     else:
         source = arguments["algorithm"].source
         if source.self_play or source.given or arguments["algorithm"].recovers is not None:
-            _check_demonstrations(policy, arguments["tasks"])
+            check_demonstrations(policy, arguments["tasks"])
         check_prompts(policy, arguments["tasks"], room)
     if held_out_judgements(arguments):
         _check_judged(policy, arguments["algorithm"], arguments["held_out"])
@@ -271,44 +270,6 @@ def path_limit(policy: Policy, arguments: Mapping[str, Any]) -> int:
     return min(limits.max_path_tokens or policy.context_length, policy.context_length)
 
 
-def check_prompts(policy: Policy, tasks: TaskSet, room: int) -> None:
-    """Every prompt has tokens, and fewer than `room`, the most on one path.
-
-    Raises:
-        TaskError: naming the tasks.
-    """
-    lengths = prompt_lengths(policy, tasks)
-    long = [(task, length) for task, length in zip(tasks, lengths, strict=True) if length >= room]
-    if long:
-        larger = "take a model with a longer context" if room == policy.context_length else "raise max_path_tokens"
-        raise TaskError(
-            f"{_named(tasks, long, 'prompt')} for a path of at most {room} tokens, in which an answer needs room too.",
-            hint=f"shorten or leave out these rows, or {larger}.",
-        )
-
-
-def prompt_lengths(policy: Policy, tasks: TaskSet) -> list[int]:
-    """Tokens of every prompt.
-
-    Raises:
-        TaskError: naming the task whose prompt cannot be encoded.
-    """
-    return _lengths(tasks, lambda some: policy.prompt_lengths([task.prompt for task in some]))
-
-
-def _check_demonstrations(policy: Policy, tasks: TaskSet) -> None:
-    missing = next((task for task in tasks if task.reference is None), None)
-    if missing is not None:
-        raise no_reference(missing, tasks.name)
-
-    def lengths_of(some: Sequence[Task]) -> list[int]:
-        prompts = policy.prompt_lengths([task.prompt for task in some])
-        answers = policy.answer_lengths([task.reference or "" for task in some])
-        return [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-
-    _check_lengths(policy, tasks, _lengths(tasks, lengths_of), "demonstration")
-
-
 def _check_judged(policy: Policy, algorithm: Algorithm, tasks: TaskSet) -> None:
     """Every task brings judged answers that fit, and some of them teach this algorithm something."""
     check_answers(policy, tasks)
@@ -338,56 +299,6 @@ def _check_threshold(name: str, threshold: float, tasks: TaskSet) -> None:
             f"({min(scores):g} to {max(scores):g}) lie {side} it or at it.",
             hint="set algorithm.threshold inside of the scale.",
         )
-
-
-def check_answers(policy: Policy, tasks: TaskSet) -> None:
-    """Every task brings judged answers that fit in the policy's context.
-
-    Raises:
-        TaskError: naming the tasks.
-    """
-
-    def lengths_of(some: Sequence[Task]) -> list[int]:
-        prompts = policy.prompt_lengths([task.prompt for task in some])
-        answers = [max(policy.answer_lengths(judged(task).answers)) for task in some]
-        return [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-
-    _check_lengths(policy, tasks, _lengths(tasks, lengths_of), "preference")
-
-
-def _check_lengths(policy: Policy, tasks: TaskSet, lengths: Sequence[int], noun: str) -> None:
-    room = policy.context_length
-    long = [(task, length) for task, length in zip(tasks, lengths, strict=True) if length > room]
-    if long:
-        raise TaskError(
-            f"{_named(tasks, long, noun)} for the policy's context of {room} tokens.",
-            hint="shorten or leave out these rows, or take a model with a longer context.",
-        )
-
-
-def _lengths(tasks: TaskSet, lengths_of: Callable[[Sequence[Task]], list[int]]) -> list[int]:
-    lengths: list[int] = []
-    for start in range(0, len(tasks), TASKS_PER_CHUNK):
-        chunk = tasks.tasks[start : start + TASKS_PER_CHUNK]
-        try:
-            lengths += lengths_of(chunk)
-        except PolicyError:
-            lengths += [_length(tasks, task, lengths_of) for task in chunk]
-    return lengths
-
-
-def _length(tasks: TaskSet, task: Task, lengths_of: Callable[[Sequence[Task]], list[int]]) -> int:
-    try:
-        return lengths_of([task])[0]
-    except PolicyError as error:
-        raise TaskError(f"Task {task.id} of '{tasks.name}': {error.message}", hint=error.hint) from error
-
-
-def _named(tasks: TaskSet, long: Sequence[tuple[Task, int]], noun: str) -> str:
-    shown = ", ".join(f"{task.id} ({length} tokens)" for task, length in long[:NAMED_TASKS])
-    more = f" and {len(long) - NAMED_TASKS} more" if len(long) > NAMED_TASKS else ""
-    are = f"{noun} is" if len(long) == 1 else f"{noun}s are"
-    return f"{len(long)} {are} too long in '{tasks.name}': {shown}{more},"
 
 
 def _check_kinds(arguments: Mapping[str, Any]) -> None:
