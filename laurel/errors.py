@@ -38,8 +38,16 @@ class RewardError(LaurelError):
     """Too many rollouts could not be graded, or a reward has the wrong form."""
 
 
+class SandboxError(LaurelError):
+    """A program cannot be run safely here, or the sandbox itself failed. It says nothing of the program."""
+
+
 class EnvironmentFault(LaurelError):
     """An environment broke its protocol."""
+
+
+class FormalError(LaurelError):
+    """A formal database cannot be read, or a proof is refused."""
 
 
 class ExpertFault(LaurelError):

@@ -1,0 +1,27 @@
+"""Formal proofs: a verifier for the Metamath language, and what finds, shortens and grades proofs around it.
+
+Only `laurel.formal.kernel`, `laurel.formal.reader` and `laurel.formal.statements` are trusted; see docs/formal.md.
+"""
+
+from laurel.formal.database import Database
+from laurel.formal.elaborate import elaborate
+from laurel.formal.grammar import Grammar
+from laurel.formal.kernel import ProofError
+from laurel.formal.search import Found, principal_theorems
+from laurel.formal.statements import Assertion, Claim, Hypothesis
+from laurel.formal.systems import grammar
+from laurel.formal.tactics import Backward
+
+__all__ = [
+    "Assertion",
+    "Backward",
+    "Claim",
+    "Database",
+    "Found",
+    "Grammar",
+    "Hypothesis",
+    "ProofError",
+    "elaborate",
+    "grammar",
+    "principal_theorems",
+]

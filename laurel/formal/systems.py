@@ -1,0 +1,32 @@
+"""The databases that come with Laurel, by name, and any other by its file."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from laurel.errors import FormalError
+from laurel.formal.database import Database
+from laurel.formal.grammar import Grammar
+
+HERE = Path(__file__).parent
+SYSTEMS = {"implication": HERE / "implication.mm", "propositional": HERE / "propositional.mm"}
+
+
+def grammar(database: str) -> Grammar:
+    """A database with its syntax, read and verified once.
+
+    Args:
+        database: "implication", "propositional", or the path of a `.mm` file.
+
+    Raises:
+        FormalError: there is no such database, or it is not sound in itself.
+    """
+    if database not in SYSTEMS and not database.endswith(".mm"):
+        raise FormalError(f"'{database}' is no database.", hint=f"{', '.join(SYSTEMS)}, or the path of a .mm file.")
+    return _read(str(SYSTEMS.get(database, Path(database)).resolve()))
+
+
+@cache
+def _read(path: str) -> Grammar:
+    return Grammar(Database.read(path))
