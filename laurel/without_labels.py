@@ -9,6 +9,9 @@ from laurel.algorithms import Algorithm, Sampled
 from laurel.errors import ConfigurationError
 from laurel.rewards import Reward, needs_siblings, reads_labels
 
+FEWEST = 3
+"""Siblings among which one can be told from the others by what they agree on."""
+
 
 def learns_from_rewards(algorithm: Algorithm) -> bool:
     """Whether the method is taught by a reward that it is given."""
@@ -52,10 +55,11 @@ def check_judge(name: str, reward: Reward | None) -> None:
 
 
 def _check_groups(algorithm: Algorithm, samples: int | None) -> None:
-    if samples == 1:
+    if samples is not None and samples < FEWEST:
         raise ConfigurationError(
-            "The reward holds an answer against the others to its prompt, and samples_per_prompt=1 leaves none.",
-            hint="take at least 2; a vote of 16 and more can be trusted.",
+            "The reward holds an answer against the others to its prompt: one has none, and two agree or do not, which "
+            "tells neither from the other.",
+            hint=f"set samples_per_prompt to at least {FEWEST}; a vote of 16 and more can be trusted.",
         )
     source = algorithm.source
     assert isinstance(source, Sampled)

@@ -56,7 +56,7 @@ def test_held_out_answers_are_judged_by_their_own_reward(tmp_path: Path) -> None
         ({"held_out": HELD, "held_out_reward": random_reward()}, "held_out_reward: it reads no label"),
         ({"held_out_reward": exact_match()}, "'held_out_reward' would not be read: without held_out tasks"),
         ({"held_out": HELD, "held_out_reward": exact_match(), "watched_reward": majority_vote()}, "judges each alone"),
-        ({"samples_per_prompt": 1, "algorithm": laurel.reinforce()}, "samples_per_prompt=1 leaves none"),
+        ({"samples_per_prompt": 2, "algorithm": laurel.reinforce()}, "two agree or do not"),
         ({"algorithm": laurel.remax()}, "'remax' also grades the greedy answer"),
         ({"algorithm": laurel.vine_ppo()}, "'vine_ppo' also grades continuations"),
         (

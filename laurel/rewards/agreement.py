@@ -166,9 +166,9 @@ def majority_vote(
     Args:
         answer: "number", "text", or a function of the text; see `laurel.rewards.agreement.Reading`.
         marker: the number is the first one after its last occurrence, as in `numeric_answer`.
-        leave_one_out: an answer is held against the mode of the others, without its own vote. Then its reward depends
-            on its own tokens only through what it says, and the expected gradient is that of the chance to say what
-            the others say most.
+        leave_one_out: an answer is held against the mode of the others, without its own vote: then, without a baseline,
+            the expected gradient is that of the chance to say what the others say most. A baseline of siblings, in
+            whose rewards it still votes, takes a third to a half of that away where they are 4 or 3.
 
     Raises:
         ConfigurationError: for a marker that nothing reads.

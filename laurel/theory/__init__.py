@@ -53,6 +53,7 @@ from laurel.theory.preferences import (
 from laurel.theory.random_trees import random_tree
 from laurel.theory.states import token_histories, token_log_ratios, token_values
 from laurel.theory.steps import one_step_per_token, with_step_values
+from laurel.theory.without_labels import judged_by_coin, judged_by_siblings, probability_change, vote_chances
 from laurel.theory.world import Path, Reply, World, group_tree, path_segments, single_turn
 
 __all__ = [
@@ -82,6 +83,8 @@ __all__ = [
     "group_tree",
     "groups",
     "history_values",
+    "judged_by_coin",
+    "judged_by_siblings",
     "kl_divergence",
     "linear_td_matrix",
     "log_log_slope",
@@ -97,6 +100,7 @@ __all__ = [
     "penalised",
     "population_loss",
     "preference_optimum",
+    "probability_change",
     "random_tree",
     "regularised_gradient",
     "regularised_value",
@@ -113,6 +117,7 @@ __all__ = [
     "token_log_ratios",
     "token_values",
     "total_variation",
+    "vote_chances",
     "with_continuations",
     "with_step_values",
 ]
