@@ -1,4 +1,4 @@
-"""A proof from its end: a rule is matched with the first open goal, and its hypotheses become goals. Nothing trusted."""
+"""A proof from its end: a rule is matched with the first open goal, and its hypotheses become goals, up to none."""
 
 from __future__ import annotations
 
