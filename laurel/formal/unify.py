@@ -10,20 +10,22 @@ from laurel.formal.kernel import ProofError
 MOST_SYMBOLS = 2000
 """Of one term: unification can double a term in every step, so a short proof could need any memory."""
 
-_MOST_COMPARISONS = 100_000
+_MOST_COMPARISONS = 1_000_000
+"""Symbols that one unifier looks at in its life."""
 
 
 class Unifier:
     """Unknown parts and what has been found out about them.
 
-    Robinson's algorithm with bindings that refer to each other, without recursion. What takes too long counts as
-    not unifiable.
+    Robinson's algorithm with bindings that refer to each other, without recursion. What takes too long, in all, counts
+    as not unifiable.
     """
 
     def __init__(self, grammar: Grammar) -> None:
         self.grammar = grammar
         self.bindings: dict[Unknown, Term] = {}
         self._count = 0
+        self._looked_at = 0
 
     def fresh(self, kind: str) -> Unknown:
         """An unknown part that is nowhere yet."""
@@ -42,11 +44,11 @@ class Unifier:
             kinds: of the variables that stand for themselves.
         """
         before = dict(self.bindings)
-        work, steps = [(left, right)], 0
+        work = [(left, right)]
         while work:
             one, other = (self._walked(term) for term in work.pop())
-            steps += len(one) + len(other)
-            if steps > _MOST_COMPARISONS:
+            self._looked_at += len(one) + len(other)
+            if self._looked_at > _MOST_COMPARISONS:
                 break
             if one == other:
                 continue
@@ -92,7 +94,9 @@ class Unifier:
         seen: set[Unknown] = set()
         stack = [term]
         while stack:
-            for symbol in stack.pop():
+            part = stack.pop()
+            self._looked_at += len(part)
+            for symbol in part:
                 if symbol == unknown:
                     return True
                 if isinstance(symbol, Unknown) and symbol not in seen:

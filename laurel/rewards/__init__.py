@@ -6,6 +6,7 @@ from laurel.rewards.control import random_reward
 from laurel.rewards.grader import Grader, GradingSettings
 from laurel.rewards.learning import LearningReward, learning
 from laurel.rewards.numbers import Number, answer_in, numbers_in
+from laurel.rewards.proofs import metamath_proof
 from laurel.rewards.reward import Reward, gives_parts, in_process, needs_siblings, reads_labels
 from laurel.rewards.steps import Aggregation, StepScorer, aggregate, each_step, step_scores
 from laurel.rewards.verifiers import exact_match, from_environment, math_answer, numeric_answer, reasoning_gym_answer
@@ -17,6 +18,7 @@ REWARDS: dict[str, Reward] = {
     "from_environment": from_environment,
     "majority_vote": majority_vote,
     "math_answer": math_answer,
+    "metamath_proof": metamath_proof,
     "numeric_answer": numeric_answer,
     "random_reward": random_reward,
     "reasoning_gym_answer": reasoning_gym_answer,
@@ -51,6 +53,7 @@ __all__ = [
     "learning",
     "majority_vote",
     "math_answer",
+    "metamath_proof",
     "needs_siblings",
     "numbers_in",
     "numeric_answer",

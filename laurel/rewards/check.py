@@ -10,7 +10,7 @@ import numpy as np
 from laurel.errors import RewardError
 from laurel.rewards.grader import Grader, GradingSettings
 from laurel.rewards.numbers import answer_in
-from laurel.rewards.reward import Reward
+from laurel.rewards.reward import Reward, has_other_answers
 from laurel.rewards.weighted import Weighted
 from laurel.tasks.task import Task
 from laurel.tasks.template import Template
@@ -97,7 +97,8 @@ def check_reward(
     """Grade answers whose scores are known: every gold one must score full marks, every wrong one less.
 
     Wrong ones are the empty answer, the gold of another task (the next whose gold differs), and the gold with its last
-    digit changed (where it has one). A reward that fails on all of the first ones is asked about no others.
+    digit changed (where it has one); of a reward that takes other answers than the gold one, such as another proof,
+    the empty answer alone. A reward that fails on all of the first ones is asked about no others.
 
     Args:
         gold: how a right answer is written, as a template over {reference} and the task's data: "#### {reference}"
@@ -116,7 +117,7 @@ def check_reward(
     if full_marks is None:
         weights = [weight for _, weight in reward.parts.values()] if isinstance(reward, Weighted) else [1.0]
         full_marks = sum(weight for weight in weights if weight > 0)
-    probes = _probes(known, Template(gold))
+    probes = _probes(known, Template(gold), only_gold=not has_other_answers(reward))
     by_id = {task.id: task for task in known}
     with Grader(reward, _patient(settings, len(probes))) as grader:
         results = _grade(grader, probes[:_FIRST], by_id, 0)
@@ -167,11 +168,11 @@ def _grade(grader: Grader, probes: Sequence[Probe], tasks: Mapping[str, Task], f
     return [outcome.score for outcome in outcomes if outcome is not None and outcome.score is not None]
 
 
-def _probes(tasks: Sequence[Task], template: Template) -> list[Probe]:
+def _probes(tasks: Sequence[Task], template: Template, *, only_gold: bool) -> list[Probe]:
     texts = [_written(task, template) for task in tasks]
     probes = [Probe(task, "gold", text) for task, text in zip(tasks, texts, strict=True)]
     probes += [Probe(task, "empty", "") for task in tasks]
-    for index, task in enumerate(tasks):
+    for index, task in enumerate(tasks if only_gold else ()):
         others = (place % len(tasks) for place in range(index + 1, index + len(tasks)))
         other = next((place for place in others if _differ(tasks[place], task)), None)
         if other is not None:

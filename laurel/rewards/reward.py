@@ -126,6 +126,12 @@ def reads_labels(reward: Reward | None) -> bool:
     return any(map(reads_labels, parts)) if parts is not None else bool(getattr(reward, "reads_labels", True))
 
 
+def has_other_answers(reward: Reward) -> bool:
+    """Whether answers can be right that no comparison with the gold one tells, such as another proof or program."""
+    parts = getattr(reward, "rewards", ())
+    return bool(getattr(reward, "has_other_answers", False)) or any(map(has_other_answers, parts))
+
+
 def scores_together(reward: Reward | None) -> Callable[[Sequence[tuple[Task, Rollout]]], list[Any]] | None:
     """What scores the rollouts of a step together, where the reward, or a part of it, does so."""
     parts = getattr(reward, "rewards", None)
