@@ -42,6 +42,7 @@ _MODULES = (
     "rewards",
     "rollout",
     "runs",
+    "sandbox",
     "tasks",
     "theory",
     "tree",
@@ -49,6 +50,7 @@ _MODULES = (
 # Where public names live. What stands in `__all__` and neither here nor among the modules is in `laurel.algorithms`.
 _NAMES = {
     "Budget": "laurel.objectives",
+    "CollapseAlarm": "laurel.collapse",
     "CriticSettings": "laurel.learner",
     "Evaluation": "laurel.evaluation",
     "Failed": "laurel.tree",
@@ -85,6 +87,7 @@ __all__ = [
     "KL",
     "Algorithm",
     "Budget",
+    "CollapseAlarm",
     "CriticSettings",
     "Evaluation",
     "Failed",
@@ -146,6 +149,7 @@ __all__ = [
     "rloo",
     "rollout",
     "runs",
+    "sandbox",
     "show",
     "simpo",
     "spin",
@@ -173,6 +177,7 @@ if TYPE_CHECKING:
         rewards,
         rollout,
         runs,
+        sandbox,
         tasks,
         theory,
         tree,
@@ -210,6 +215,7 @@ if TYPE_CHECKING:
         vine_ppo,
     )
     from laurel.checking import check
+    from laurel.collapse import CollapseAlarm
     from laurel.demonstration import demo
     from laurel.errors import LaurelError
     from laurel.evaluation import Evaluation, evaluate

@@ -1,0 +1,158 @@
+"""The process between Laurel and the programs: it runs none of them itself, and ends with everything that it started.
+
+    Laurel  ->  box  ->  the first process of the new namespaces (it does nothing; all others there die with it)
+                     ->  the program, confined
+                     ->  its tests, confined, where there are some
+
+It holds no test and no program: each confined process reads its own job, after which nobody else can.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from laurel.sandbox import kernel
+from laurel.sandbox.confinement import Bounds, confine
+from laurel.sandbox.roles import OUT_OF_MEMORY, ROLES
+
+
+def main() -> None:
+    """Start what the plan in the first argument says, wait for it, and say how each part ended."""
+    plan = json.loads(sys.argv[1])
+    kernel.die_with_parent()
+    namespaces = plan["namespaces"] and kernel.new_namespaces()
+    if namespaces:
+        _first_process()
+    ends = _pipes(plan["members"])
+    started = {_start(member, plan, ends[index]): member["role"] for index, member in enumerate(plan["members"])}
+    for pair in ends:
+        for descriptor in pair.values():
+            os.close(descriptor)
+    said = _wait(started, plan)
+    os.write(plan["status"], json.dumps({**said, "namespaces": namespaces}).encode() + b"\n")
+    os._exit(0)
+
+
+def _first_process() -> None:
+    """Number 1 of the new namespace: when it ends, which it does with the box, the kernel kills all others in it."""
+    ours, theirs = os.pipe()
+    if os.fork() == 0:
+        os.close(theirs)
+        _close_others({ours})
+        os.read(ours, 1)
+        os._exit(0)
+    os.close(ours)
+
+
+def _pipes(members: list[Mapping[str, Any]]) -> list[dict[str, int]]:
+    """Two pipes between the two members, if there are two."""
+    if len(members) == 1:
+        return [{}]
+    questions, answers = os.pipe(), os.pipe()
+    return [{"source": questions[0], "sink": answers[1]}, {"source": answers[0], "sink": questions[1]}]
+
+
+def _start(member: Mapping[str, Any], plan: Mapping[str, Any], ends: Mapping[str, int]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        code = _live(member, plan, ends)
+    finally:
+        os._exit(code)
+
+
+def _live(member: Mapping[str, Any], plan: Mapping[str, Any], ends: Mapping[str, int]) -> int:
+    """The life of a confined process."""
+    try:
+        with os.fdopen(member["job"], "rb") as file:
+            job = {**json.load(file), **ends, "result": member.get("result")}
+        writes = [plan["folder"]] if member["writes"] else []
+        if writes:
+            os.chdir(plan["folder"])
+        for stream, descriptor in enumerate(member["streams"]):
+            os.dup2(descriptor, stream)
+        keep = {0, 1, 2, plan["status"], *(job[name] for name in ("source", "sink", "result") if job.get(name))}
+        _close_others(keep)
+        confine(Bounds(**plan["bounds"]), plan["reads"], plan["lists"], writes)
+    except BaseException as error:
+        os.write(plan["status"], json.dumps({"fault": f"{type(error).__name__}: {error}"}).encode() + b"\n")
+        return 70
+    os.close(plan["status"])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "laurel"]:
+        del sys.modules[name]
+    sys.path.pop(0)
+    os.environ.clear()
+    os.environ.update(plan["environment"])
+    sys.argv = ["program.py"]
+    return _run(member["role"], job)
+
+
+def _run(role: str, job: Mapping[str, Any]) -> int:
+    """The exit code that Python itself would give."""
+    code = 0
+    try:
+        ROLES[role](job)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if not isinstance(error.code, int | None):
+            print(error.code, file=sys.stderr)
+    except MemoryError:
+        code = OUT_OF_MEMORY
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    try:
+        for thread in threading.enumerate():
+            if role == "script" and thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return code or 1
+    return code & 0xFF
+
+
+def _close_others(keep: set[int]) -> None:
+    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - keep:
+        try:
+            os.close(descriptor)
+        except OSError:
+            continue  # the one that the list was read through
+
+
+def _wait(started: dict[int, str], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """How each ended. At the deadline, when the tests are through, or when Laurel is gone, what is left is killed."""
+    deadline = time.monotonic() + plan["bounds"]["seconds"]
+    handles = {os.pidfd_open(child): child for child in started}
+    poll = select.poll()
+    for handle in (*handles, plan["control"]):
+        poll.register(handle, select.POLLIN | select.POLLHUP)
+    ended: dict[str, int] = {}
+    late = through = False
+    while handles:
+        ready = {handle for handle, _ in poll.poll(max(0.0, deadline - time.monotonic()) * 1000 + 1)}
+        for handle in ready & set(handles):
+            poll.unregister(handle)
+            child = handles.pop(handle)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            ended[started[child]] = 0 if through and code == -signal.SIGKILL else code
+            os.close(handle)
+        if plan["control"] in ready:
+            os._exit(0)  # nobody waits any more; what was started dies with this process
+        late = late or time.monotonic() >= deadline
+        through = "judge" in ended and not late  # the program has answered all questions; it need not end by itself
+        if late or through:
+            for child in handles.values():
+                os.kill(child, signal.SIGKILL)
+    return {"ended": ended, "late": late}
