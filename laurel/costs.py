@@ -12,7 +12,7 @@ from laurel.algorithms import Algorithm, Asked, Sampled, TrustRegion
 from laurel.batch_plan import Batch
 from laurel.learner import CriticSettings
 from laurel.learner.pass_tokens import PassTokens
-from laurel.policy import Policy, asks_start, reward_models_in
+from laurel.policy import Policy, SelfJudged, asks_start, judges_in, reward_models_in
 from laurel.policy.fused_decoding import DecodingStep
 from laurel.policy.log_probs import CHUNK_ELEMENTS
 from laurel.recovered import recovery_memory, recovery_passes
@@ -99,7 +99,11 @@ def _judges(settings: Mapping[str, Any]) -> dict[str, int]:
     names = ("reward", "held_out_reward", "watched_reward")
     asked = {id(one): one for name in names for one in reward_models_in(settings[name])}
     amounts = [one.head.nbytes + sum(p.nbytes for p in one.trunk.model.parameters()) for one in asked.values()]
-    return {"reward model" if len(amounts) == 1 else f"{len(amounts)} reward models": sum(amounts)}
+    judges = {id(one): sum(p.nbytes for p in one.model.parameters()) for n in names for one in judges_in(settings[n])}
+    return {
+        "reward model" if len(amounts) == 1 else f"{len(amounts)} reward models": sum(amounts),
+        "judge" if len(judges) == 1 else f"{len(judges)} judges": sum(judges.values()),
+    }
 
 
 def _reference_memory(algorithm: Algorithm, settings: Mapping[str, Any], copy: int) -> dict[str, int]:
@@ -108,7 +112,8 @@ def _reference_memory(algorithm: Algorithm, settings: Mapping[str, Any], copy: i
     if teacher is not None:
         return {"teacher": teacher.parameter_count * torch.finfo(teacher.dtype).bits // 8}
     asked = asks_start(settings["reward"]) or asks_start(settings["watched_reward"])
-    return {"reference": copy if algorithm.needs_reference or asked else 0}
+    itself = {"copy that judges": copy} if isinstance(settings["reward"], SelfJudged) else {}
+    return {"reference": copy if algorithm.needs_reference or asked else 0, **itself}
 
 
 def _critic_memory(

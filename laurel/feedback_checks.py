@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from laurel.errors import ConfigurationError, PolicyError, RunError, TaskError
-from laurel.findings import Finding, found_policy, left_out, prompts_read, wrong
+from laurel.findings import Finding, found_policy, left_out, prompts_read, tried, wrong
 from laurel.fitting import check_fitting, check_judged_answers, checked_objective, fit_reward_model
 from laurel.human_feedback import check_same, rlhf, settings_of
 from laurel.human_feedback_stages import Stages, stages
@@ -123,24 +123,11 @@ def _gold(settings: Mapping[str, Any], planned: Stages, gold: str) -> Finding:
         return Finding(
             about, "a reward model; whether it reads the policy's answers is looked at with the prompts", None
         )
-    tried = []
+    some = [settings[name].tasks[:TRIED] for name in ("tasks", "held_out")]
     try:
-        for name in ("tasks", "held_out"):
-            some = settings[name].tasks[:TRIED]
-            tried += try_reward(some, reward, gold=gold, settings=planned.reinforce.get("grading"))
+        return tried(about, some, reward, gold=gold, settings=planned.reinforce.get("grading"))
     except TaskError as error:
         return wrong(about, error)
-    faults = [
-        f"{probe.task.id}: {probe.kind} answer {probe.text[-60:]!r}: {result.reason}"
-        for probe, result in tried
-        if isinstance(result, Failed)
-    ]
-    if faults:
-        return Finding(
-            about, "\n".join([f"{len(faults)} of {len(tried)} answers could not be judged:", *faults]), False
-        )
-    values = [result.value for _, result in tried if not isinstance(result, Failed)]
-    return Finding(about, f"{len(tried)} answers were judged, from {min(values):g} to {max(values):g}")
 
 
 def _read(policy: Policy, settings: Mapping[str, Any], planned: Stages) -> list[Finding]:

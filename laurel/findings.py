@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from laurel.policy import Policy
 from laurel.preferences import PreferenceSet
 from laurel.preflight import check_fit, path_limit
 from laurel.recipe import component, policies
+from laurel.rewards import GradingSettings, Reward, try_reward
+from laurel.tasks import Task
+from laurel.tree import Failed, Score
 
 SHOWN_TAIL = 60
 
@@ -75,6 +78,22 @@ def left_out(name: str, tasks: object) -> list[Finding]:
 def wrong(about: str, error: LaurelError) -> Finding:
     """An error that a run would stop with."""
     return Finding(about, f"{error.message}\n{error.hint}", False)
+
+
+def tried(
+    about: str, sets: Sequence[Sequence[Task]], reward: Reward, *, gold: str, settings: GradingSettings | None
+) -> Finding:
+    """A reward that knows no full marks, on gold answers and the empty one: whether it says something of each."""
+    said = [found for tasks in sets for found in try_reward(tasks, reward, gold=gold, settings=settings)]
+    faults = [
+        f"{probe.task.id}: {probe.kind} answer {probe.text[-SHOWN_TAIL:]!r}: {result.reason}"
+        for probe, result in said
+        if isinstance(result, Failed)
+    ]
+    if faults:
+        return Finding(about, "\n".join([f"{len(faults)} of {len(said)} answers could not be judged:", *faults]), False)
+    values = [result.value for _, result in said if isinstance(result, Score)]
+    return Finding(about, f"{len(said)} answers were judged, from {min(values):g} to {max(values):g}")
 
 
 def prompts_read(about: str, policy: Policy, settings: Mapping[str, Any]) -> Finding:

@@ -247,10 +247,12 @@ def rewards() -> dict[str, Callable[..., Any]]:
 
     return {
         **REWARDS,
+        "judge": policy.JudgedReward,
         "negative_entropy": policy.negative_entropy,
         "process_reward": policy.SavedProcessReward,
         "reward_model": policy.SavedReward,
         "self_certainty": policy.self_certainty,
+        "self_judge": policy.SelfJudged,
         "soft_q": policy.soft_q,
     }
 

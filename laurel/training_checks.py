@@ -10,8 +10,8 @@ from typing import Any
 from laurel.asked import first_answers
 from laurel.environments import Environment, Turn, runs_in_process
 from laurel.errors import EnvironmentFault, LaurelError, PolicyError, TaskError
-from laurel.findings import Finding, found_policy, left_out, prompts_read, wrong
-from laurel.policy import Policy, reward_models_in
+from laurel.findings import Finding, found_policy, left_out, prompts_read, tried, wrong
+from laurel.policy import Policy, judges_in, reward_models_in
 from laurel.preflight import check_parts, path_limit
 from laurel.recipe import defaults_of
 from laurel.rewards import check_reward, reads_labels
@@ -93,6 +93,11 @@ def _expert(policy: Policy, settings: Mapping[str, Any]) -> Finding:
 def _reward(name: str, tasks: TaskSet, reward: Any, settings: Mapping[str, Any], gold: str) -> Finding:
     if not reads_labels(reward):
         return Finding(name, "the reward reads no label, so there is no gold answer to try it on", None)
+    try:
+        if judges_in(reward):
+            return tried(name, [tasks.tasks[:EPISODES]], reward, gold=gold, settings=settings["grading"])
+    except PolicyError as error:
+        return wrong(name, error)
     if all(task.reference is None for task in tasks):
         return Finding(name, "no task has a reference, so there is no gold answer to try the reward on", None)
     if reward_models_in(reward):

@@ -29,7 +29,7 @@ def check_without_labels(arguments: Mapping[str, Any]) -> None:
     """
     algorithm: Algorithm = arguments["algorithm"]
     if learns_from_rewards(algorithm) and needs_siblings(arguments["reward"]):
-        _check_groups(algorithm, arguments["samples_per_prompt"])
+        _check_groups(algorithm, arguments["samples_per_prompt"], _fewest(arguments["reward"]))
     if arguments["held_out"] is None:
         return
     judge = "reward" if arguments["held_out_reward"] is None else "held_out_reward"
@@ -54,12 +54,18 @@ def check_judge(name: str, reward: Reward | None) -> None:
         )
 
 
-def _check_groups(algorithm: Algorithm, samples: int | None) -> None:
-    if samples is not None and samples < FEWEST:
+def _fewest(reward: Reward | None) -> int:
+    """How many siblings the reward, and every part of it, needs: of those that compare two answers it is two."""
+    own = getattr(reward, "fewest_siblings", FEWEST) if getattr(reward, "needs_siblings", False) else 1
+    return max([own, *map(_fewest, getattr(reward, "rewards", ()))])
+
+
+def _check_groups(algorithm: Algorithm, samples: int | None, fewest: int) -> None:
+    if samples is not None and samples < fewest:
+        two = "" if fewest < FEWEST else ", and two agree or do not, which tells neither from the other"
         raise ConfigurationError(
-            "The reward holds an answer against the others to its prompt: one has none, and two agree or do not, which "
-            "tells neither from the other.",
-            hint=f"set samples_per_prompt to at least {FEWEST}; a vote of 16 and more can be trusted.",
+            f"The reward holds an answer against the others to its prompt: one has none{two}.",
+            hint=f"set samples_per_prompt to at least {fewest}; a vote of 16 and more can be trusted.",
         )
     source = algorithm.source
     assert isinstance(source, Sampled)

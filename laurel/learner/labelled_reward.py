@@ -50,7 +50,7 @@ from laurel.preferences.queries import (
     most_valuable,
     preference_probabilities,
 )
-from laurel.preferences.teachers import Query, Teacher
+from laurel.preferences.teachers import Query, Teacher, said_by_rollout
 from laurel.tasks.task import Task
 from laurel.tree import Failed, FloatArray, Rollout, Score, Tree
 
@@ -335,7 +335,7 @@ def _identity(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 
 def _query(tree: Tree, pair: Pair, tasks: Mapping[str, Task]) -> Query:
     first, second = (Rollout(tree, leaf) for leaf in pair.leaves)
-    return Query(tasks[tree.task_id], (_said(first), _said(second)), rollouts=(first, second))
+    return Query(tasks[tree.task_id], (said_by_rollout(first), said_by_rollout(second)), rollouts=(first, second))
 
 
 def _said(rollout: Rollout) -> str:

@@ -4,6 +4,7 @@ from laurel.policy.attention import AttentionPlan, LayerCall
 from laurel.policy.certainty import Certainty, CertaintyReader, negative_entropy, self_certainty
 from laurel.policy.critic import Critic, critic_for
 from laurel.policy.hindsight_reward import HindsightReward
+from laurel.policy.judged_reward import JudgedReward, judges_in
 from laurel.policy.learned_reward import LearnedReward
 from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
@@ -16,6 +17,7 @@ from laurel.policy.reading import check_reading
 from laurel.policy.reward_ensemble import RewardEnsemble, disagreement, mean_rewards, pessimistic
 from laurel.policy.reward_files import check_exportable, export_reward_model, load_reward_model
 from laurel.policy.reward_model import RewardModel, answer_ends, reward_model_for
+from laurel.policy.rubric import Rubric, RubricJudge
 from laurel.policy.saved_process_reward import SavedProcessReward
 from laurel.policy.saved_reward import (
     SavedReward,
@@ -25,6 +27,7 @@ from laurel.policy.saved_reward import (
     reward_for,
     reward_models_in,
 )
+from laurel.policy.self_judged import SelfJudged
 from laurel.policy.shaped_reward import ShapedRewardModel, export_recovered, load_recovered
 from laurel.policy.soft_q_reward import SoftQ, SoftQReward, soft_q
 from laurel.policy.step_judge import StepJudge
@@ -39,6 +42,7 @@ __all__ = [
     "Critic",
     "HindsightReward",
     "ImplicitProcessReward",
+    "JudgedReward",
     "LayerCall",
     "LearnedReward",
     "LoraSettings",
@@ -50,8 +54,11 @@ __all__ = [
     "RewardEnsemble",
     "RewardModel",
     "RolloutReader",
+    "Rubric",
+    "RubricJudge",
     "SavedProcessReward",
     "SavedReward",
+    "SelfJudged",
     "ShapedRewardModel",
     "SoftQ",
     "SoftQReward",
@@ -69,6 +76,7 @@ __all__ = [
     "export_recovered",
     "export_reward_model",
     "export_reward_models",
+    "judges_in",
     "load",
     "load_recovered",
     "load_reward_model",

@@ -38,6 +38,14 @@ class Query:
     rollouts: tuple[Rollout, Rollout] | None = None
 
 
+def said_by_rollout(rollout: Rollout) -> str:
+    """What a rollout says after its prompt: the answer, or a dialogue with the names of who speaks."""
+    turns = rollout.turns[1:]
+    if len(turns) == 1:
+        return turns[0][1]
+    return "\n".join(f"{source.name.lower()}: {text}" for source, text in turns)
+
+
 class Teacher(Protocol):
     """1.0: the first is better; 0.0: the second; 0.5: they are equal; None: skipped."""
 
