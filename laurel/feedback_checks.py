@@ -14,10 +14,8 @@ from laurel.judged import judged
 from laurel.plan import shortly
 from laurel.policy import Policy, RewardModel, check_exportable, reward_models_in
 from laurel.recipe import defaults_of
-from laurel.rewards import try_reward
 from laurel.rewards.check import GOLD
 from laurel.training import train
-from laurel.tree import Failed
 
 TRIED = 8
 """Tasks of each set that the gold reward is tried on."""

@@ -336,11 +336,3 @@ def _identity(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 def _query(tree: Tree, pair: Pair, tasks: Mapping[str, Task]) -> Query:
     first, second = (Rollout(tree, leaf) for leaf in pair.leaves)
     return Query(tasks[tree.task_id], (said_by_rollout(first), said_by_rollout(second)), rollouts=(first, second))
-
-
-def _said(rollout: Rollout) -> str:
-    """What a rollout says after its prompt: the answer, or a dialogue with the names of who speaks."""
-    turns = rollout.turns[1:]
-    if len(turns) == 1:
-        return turns[0][1]
-    return "\n".join(f"{source.name.lower()}: {text}" for source, text in turns)
