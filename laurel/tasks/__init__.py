@@ -9,12 +9,14 @@ from laurel.tasks.sources import from_iterable, jsonl, parquet, reasoning_gym
 from laurel.tasks.task import Message, Prompt, Task
 from laurel.tasks.task_set import Cursor, TaskSet
 from laurel.tasks.template import Template
+from laurel.tasks.theorems import theorems
 
 SOURCES: dict[str, Callable[..., TaskSet]] = {
     "from_iterable": from_iterable,
     "jsonl": jsonl,
     "parquet": parquet,
     "reasoning_gym": reasoning_gym,
+    "theorems": theorems,
 }
 """The sources that a recipe names."""
 
@@ -38,4 +40,5 @@ __all__ = [
     "normalised",
     "parquet",
     "reasoning_gym",
+    "theorems",
 ]
