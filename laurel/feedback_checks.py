@@ -7,7 +7,7 @@ from typing import Any
 
 from laurel.errors import ConfigurationError, PolicyError, RunError, TaskError
 from laurel.findings import Finding, found_policy, left_out, prompts_read, tried, wrong
-from laurel.fitting import check_fitting, check_judged_answers, checked_objective, fit_reward_model
+from laurel.fitting import check_fitting, checked_objective, fit_reward_model, usable_judgements
 from laurel.human_feedback import check_same, rlhf, settings_of
 from laurel.human_feedback_stages import Stages, stages
 from laurel.judged import judged
@@ -40,9 +40,10 @@ def fit_findings(arguments: Mapping[str, Any], policy: Any, gold: str) -> list[F
     settings = {**defaults_of(fit_reward_model), **arguments}
     check_fitting(settings)
     loaded, findings = found_policy(policy)
-    findings += _judgements("", settings)
+    settings, answers = _usable("answers", loaded, settings)
+    findings += [*_judgements("", settings), *answers]
     if loaded is not None:
-        findings += [_answers("answers", loaded, settings), _saved("reward_model", loaded, needed=False)]
+        findings.append(_saved("reward_model", loaded, needed=False))
     if settings["held_out"] is not None:
         findings.append(Finding("held_out", "no prompt is in both tasks and held_out"))
     return findings
@@ -68,7 +69,8 @@ def feedback_findings(arguments: Mapping[str, Any], policy: Any, gold: str) -> l
         findings += left_out("clone.tasks", planned.clone["tasks"])
     findings.append(_gold(settings, planned, gold))
     if planned.labels is None:
-        findings += _judgements("reward_model.", planned.fit)
+        fit, answers = _usable("reward_model.tasks", loaded, planned.fit)
+        findings += [*_judgements("reward_model.", fit), *answers]
     else:
         made = f"{planned.labels.pairs:,} comparisons will be made of the clone's answers, which are not there yet"
         findings.append(Finding("reward_model.tasks", made, None))
@@ -95,12 +97,21 @@ def _judgements(where: str, settings: Mapping[str, Any]) -> list[Finding]:
     return findings
 
 
-def _answers(about: str, policy: Policy, settings: Mapping[str, Any]) -> Finding:
+def _usable(about: str, policy: Policy | None, settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+    """The arguments of a fit without rows that nobody can read, and what was found of the others.
+
+    Raises:
+        TaskError: as the fit, where the likelihood cannot read a row.
+    """
+    readable = {**settings, **usable_judgements(None, settings)}
+    if policy is None:
+        return readable, []
     try:
-        check_judged_answers(policy, settings["tasks"], settings["held_out"])
+        readable |= usable_judgements(policy, readable)
     except (TaskError, PolicyError) as error:
-        return wrong(about, error)
-    return Finding(about, f"all are tokens, and fit a context of {policy.context_length:,} with their prompts")
+        return readable, [wrong(about, error)]
+    told = f"all are tokens, and fit a context of {policy.context_length:,} with their prompts"
+    return readable, [Finding(about, told)]
 
 
 def _saved(about: str, policy: Policy, *, needed: bool) -> Finding:
@@ -136,8 +147,6 @@ def _read(policy: Policy, settings: Mapping[str, Any], planned: Stages) -> list[
         prompts_read("reinforce", policy, {**defaults, **planned.reinforce}),
         _saved("reward_model", policy, needed=True),
     ]
-    if planned.labels is None:
-        findings.append(_answers("reward_model.tasks", policy, planned.fit))
     try:
         check_same(planned.directory, settings_of(settings, policy))
     except (ConfigurationError, RunError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from laurel.errors import LaurelError, PolicyError, TaskError
+from laurel.lengths import newly_left_out
 from laurel.policy import Policy
 from laurel.preferences import PreferenceSet
 from laurel.preflight import check_fit, path_limit
@@ -100,10 +101,11 @@ def prompts_read(about: str, policy: Policy, settings: Mapping[str, Any]) -> Fin
     """Whether the policy can read every prompt of a run, in the room that there is."""
     task = settings["tasks"][0]
     try:
-        check_fit(policy, settings)
+        usable = check_fit(policy, settings)
         end = str(policy.tokenizer.decode(policy.encode_prompt(task.prompt)))[-SHOWN_TAIL:]
     except (TaskError, PolicyError) as error:
         return wrong(about, error)
     how = "as plain text" if isinstance(task.prompt, str) else "under the policy's chat template"
     room = path_limit(policy, settings)
-    return Finding(about, f"all are tokens {how}, and fit a path of {room}; {task.id} ends in {end!r}")
+    told = f"all are tokens {how}, and fit a path of {room}; {task.id} ends in {end!r}"
+    return Finding(about, "\n".join([told, *newly_left_out(settings, usable)]))

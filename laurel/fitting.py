@@ -16,15 +16,22 @@ from laurel.configuration import describe
 from laurel.errors import ConfigurationError, LearnerError, RunError
 from laurel.fit import Fit, Member
 from laurel.judged import judged
-from laurel.judged_steps import check_steps
 from laurel.learner import OptimiserSettings, RewardLearner
 from laurel.learner.schedule import check_total_steps
-from laurel.lengths import check_answers
-from laurel.objectives import Binary, BradleyTerry, PlackettLuce, RewardObjective, StepLabels, reads_steps
+from laurel.lengths import newly_left_out, usable_answers
+from laurel.objectives import (
+    BetweenLevels,
+    Binary,
+    BradleyTerry,
+    PlackettLuce,
+    RewardObjective,
+    StepLabels,
+    reads_steps,
+)
 from laurel.policy import Policy, load, reward_model_for
 from laurel.policy.fingerprint import check_frozen
 from laurel.policy.saved_reward import MODEL
-from laurel.preferences import Kind
+from laurel.preferences import BadRow, Fault, Kind, PreferenceSet
 from laurel.progress import ProgressView, Silent
 from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers
 from laurel.tasks import TaskSet, check_leak
@@ -90,7 +97,11 @@ def fit_reward_model(
     check_fitting(arguments)
     if not isinstance(policy, Policy):
         policy = arguments["policy"] = load(str(policy))
-    check_judged_answers(policy, tasks, held_out)
+    shown, usable = progress or Silent(), usable_judgements(policy, arguments)
+    for line in newly_left_out(arguments, usable):
+        shown.told(line)
+    arguments |= usable
+    tasks, held_out = arguments["tasks"], arguments["held_out"]
     likelihood = arguments["objective"] = checked_objective(objective, tasks, held_out)
     left_out = ("run", "resume", "trackers", "progress")
     configuration = {"kind": KIND, **describe(arguments, leave_out=left_out)}
@@ -110,7 +121,6 @@ def fit_reward_model(
         ]  # fmt: skip
         store = stack.enter_context(_store(run, configuration, resume, settings))
         tracked = stack.enter_context(open_trackers(trackers, store))
-        shown = progress or Silent()
         fit = Fit(policy, fitted, likelihood, tasks, held_out, prompts_per_step, store, tracked, shown)
         stack.enter_context(shown.of(KIND if members == 1 else f"{members} reward models", steps))
         fit.go_on(steps, evaluate_every or steps, checkpoint_every)
@@ -201,16 +211,40 @@ def check_fit_settings(arguments: Mapping[str, Any]) -> None:
     check_total_steps(settings.schedule, warmup_steps=settings.warmup_steps, total_steps=arguments["steps"])
 
 
-def check_judged_answers(policy: Policy, tasks: TaskSet, held_out: TaskSet | None) -> None:
-    """Refuse judged answers that the policy cannot read.
+def usable_judgements(policy: Policy | None, arguments: Mapping[str, Any]) -> dict[str, TaskSet | None]:
+    """`tasks` and `held_out` of a fit without the rows that its likelihood or the policy cannot read.
+
+    Args:
+        policy: see `laurel.lengths.usable_answers`; None: only the likelihood is asked, to which a rating between two
+            levels of an ordinal one is no judgement.
+        arguments: of `fit_reward_model`.
 
     Raises:
-        TaskError: naming the tasks.
+        TaskError: naming the tasks, where their rows cannot be left out.
     """
-    for some in (tasks, held_out):
+    usable: dict[str, TaskSet | None] = {}
+    for name in ("tasks", "held_out"):
+        some = arguments[name]
         if some is not None:
-            check_answers(policy, some)
-            check_steps(policy, some)
+            some = _between_none(arguments["objective"], some)
+            some = some if policy is None else usable_answers(policy, some)
+        usable[name] = some
+    return usable
+
+
+def _between_none(objective: RewardObjective | None, tasks: TaskSet) -> TaskSet:
+    """The tasks without ratings between two levels; a plain task set stays whole: `checked_objective` refuses it."""
+    faults: dict[int, BadRow] = {}
+    if objective is None or not isinstance(tasks, PreferenceSet):
+        return tasks
+    for place, task in enumerate(tasks):
+        try:
+            objective.teaches(judged(task).scores)
+        except BetweenLevels as error:
+            faults[place] = BadRow(Fault.FRACTION, f"Task {task.id}: {error.message}", hint=error.hint)
+        except LearnerError:
+            return tasks
+    return tasks.without(faults)
 
 
 def checked_objective(objective: RewardObjective | None, tasks: TaskSet, held_out: TaskSet | None) -> RewardObjective:

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 
 from laurel.costs import activations, added, amount_text, decoder_parameters, duration_rows
 from laurel.errors import PolicyError
-from laurel.fitting import check_fitting, check_judged_answers, checked_objective, fit_reward_model
+from laurel.fitting import check_fitting, checked_objective, fit_reward_model, usable_judgements
 from laurel.judged import judged
 from laurel.learner import OptimiserSettings
 from laurel.learner.pass_tokens import PassTokens
@@ -64,8 +64,8 @@ def fit_account(
         check_fitting(settings)
     policy = loaded(settings["policy"])
     if sizes is None:
+        settings |= usable_judgements(policy, settings)
         tasks, held_out = settings["tasks"], settings["held_out"]
-        check_judged_answers(policy, tasks, held_out)
         settings["objective"] = checked_objective(settings["objective"], tasks, held_out)
         sizes = sizes_of(policy, tasks, held_out)
     members = settings["members"]

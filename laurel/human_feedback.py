@@ -89,7 +89,7 @@ def rlhf(
     if isinstance(policy, str | Path):
         policy = load(str(policy))
     planned = planned.starting_from(policy)
-    check_stages(policy, planned)
+    planned = check_stages(policy, planned)
     directory, settings = planned.directory, settings_of(arguments, policy)
     check_same(directory, settings)
     _remember(directory, settings)

@@ -33,7 +33,7 @@ def feedback_account(arguments: Mapping[str, Any]) -> RenderableType:
     planned = stages(settings)
     policy = loaded(settings["policy"])
     planned = planned.starting_from(policy)
-    check_stages(policy, planned)
+    planned = check_stages(policy, planned)
     check_same(planned.directory, settings_of(settings, policy))
     fit = {"tasks": _comparisons(planned.labels)} if planned.labels is not None else {}
     sizes = None if planned.labels is None else _expected(policy, planned, planned.labels)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from laurel.errors import ConfigurationError
-from laurel.fitting import check_fit_settings, check_fitting, check_judged_answers, checked_objective, fit_reward_model
+from laurel.fitting import check_fit_settings, check_fitting, checked_objective, fit_reward_model, usable_judgements
 from laurel.policy import Policy, RewardModel, check_exportable
 from laurel.preferences import ScriptedTeacher, rankings
 from laurel.preflight import check_fit, check_parts
@@ -117,6 +117,7 @@ def stages(arguments: Mapping[str, Any]) -> Stages:
     with _of_stage("reward_model"):
         if labels is None:
             check_fitting(second)
+            second |= usable_judgements(None, second)
             checked_objective(second["objective"], second["tasks"], second["held_out"])
         else:
             _check_unlabelled(second, labels)
@@ -124,8 +125,11 @@ def stages(arguments: Mapping[str, Any]) -> Stages:
     return Stages(directory, first, written, second, third, labels)
 
 
-def check_stages(policy: Policy, planned: Stages) -> None:
+def check_stages(policy: Policy, planned: Stages) -> Stages:
     """Refuse what one of the runs would refuse once it reads texts as this policy does.
+
+    Returns:
+        the same, without comparisons that the policy cannot read.
 
     Raises:
         ConfigurationError, TaskError, PolicyError: naming it.
@@ -133,8 +137,9 @@ def check_stages(policy: Policy, planned: Stages) -> None:
     for run in (planned.clone, planned.reinforce):
         check_fit(policy, {**defaults_of(train), **run})
     check_exportable(RewardModel(policy))
-    if planned.labels is None:
-        check_judged_answers(policy, planned.fit["tasks"], planned.fit["held_out"])
+    if planned.labels is not None:
+        return planned
+    return replace(planned, fit=planned.fit | usable_judgements(policy, planned.fit))
 
 
 def _check(arguments: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -38,7 +39,7 @@ class JudgedExperience:
         tasks = [judged(task) for task in self.cursor.next(self.prompts)]
         trees = [comparison(self.policy, task, f"{step}.{index}") for index, task in enumerate(tasks)]
         if self.source.mismatched:
-            trees = with_mismatched(trees)
+            trees = with_mismatched(trees, room=self.policy.context_length)
         credits = self.credit(trees)
         silent = len(trees) - sum(credit.carries_signal for credit in credits)
         metrics = {
@@ -122,17 +123,25 @@ def comparison(policy: Policy, task: Preference, tree_id: str) -> Tree:
     return Tree(tree_id, task.id, tuple(segments))
 
 
-def with_mismatched(trees: Sequence[Tree]) -> list[Tree]:
+def with_mismatched(trees: Sequence[Tree], *, room: int = sys.maxsize) -> list[Tree]:
     """Every tree with the first answer of the next one to another prompt as one more leaf, which nobody judged.
 
-    Where all trees have the same prompt it is that of the next one.
+    Where all trees have the same prompt it is that of the next one. A tree whose prompt leaves room for none of these
+    answers stays as it is.
+
+    Args:
+        room: the most tokens on one path.
     """
     widened = []
     for number, tree in enumerate(trees):
         following = [*trees[number + 1 :], *trees[:number]] or [tree]
         prompt = tree.segments[0].tokens
-        others = (other for other in following if not np.array_equal(other.segments[0].tokens, prompt))
-        answer = next(others, following[0]).segments[1]
+        fitting = [other for other in following if len(prompt) + len(other.segments[1].tokens) <= room]
+        if not fitting:
+            widened.append(tree)
+            continue
+        others = (other for other in fitting if not np.array_equal(other.segments[0].tokens, prompt))
+        answer = next(others, fitting[0]).segments[1]
         outcome = Outcome(Ending.TERMINATED, "mismatched", MISMATCHED)
         added = replace(answer, parent=0, outcome=outcome, rollout_id=f"{tree.id}.mismatched")
         widened.append(replace(tree, segments=(*tree.segments, added)))

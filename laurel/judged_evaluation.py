@@ -59,7 +59,7 @@ def evaluate_judged(learner: Learner, tasks: Sequence[Task], *, label: str = "ev
     trees = [comparison(learner.policy, judged(task), f"{label}.{index}") for index, task in enumerate(tasks)]
     source = learner.algorithm.source
     paired = isinstance(source, Compared) and source.mismatched
-    found = learner.judge(with_mismatched(trees) if paired else trees)
+    found = learner.judge(with_mismatched(trees, room=learner.policy.context_length) if paired else trees)
     evaluations = []
     for name, measured in MEASURES.items():
         values = found.by_prompt[measured]

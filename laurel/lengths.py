@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from laurel.errors import PolicyError, TaskError
 from laurel.experience import no_reference
 from laurel.judged import judged
+from laurel.judged_steps import check_steps
 from laurel.policy import Policy
+from laurel.preferences import BadRow, Fault, PreferenceSet
 from laurel.tasks import Task, TaskSet
 
 TASKS_PER_CHUNK = 1024
@@ -57,13 +60,42 @@ def check_demonstrations(policy: Policy, tasks: TaskSet) -> None:
     _check_lengths(policy, tasks, _lengths(tasks, lengths_of), "demonstration")
 
 
-def check_answers(policy: Policy, tasks: TaskSet) -> None:
-    """Every task brings judged answers that fit in the policy's context.
+def usable_answers(policy: Policy, tasks: TaskSet) -> TaskSet:
+    """The tasks whose judged answers fit in the policy's context, and show it where their labelled steps end.
+
+    The other rows of a set of preferences are left out and counted, as its source does with rows that nobody can use.
 
     Raises:
-        TaskError: naming the tasks.
+        TaskError: naming the tasks, where their rows cannot be left out: the set is strict, or no set of preferences,
+            or there would be nothing left.
     """
-    _check_lengths(policy, tasks, judged_lengths(policy, tasks), "preference")
+    lengths = judged_lengths(policy, tasks)
+    if not isinstance(tasks, PreferenceSet):
+        _check_lengths(policy, tasks, lengths, "preference")
+        check_steps(policy, tasks)
+        return tasks
+    faults: dict[int, BadRow] = {}
+    for place, (task, length) in enumerate(zip(tasks, lengths, strict=True)):
+        if length > policy.context_length:
+            message = f"Task {task.id}: prompt and answer have {length} tokens; the policy's context holds "
+            hint = "shorten or leave out this row, or take a model with a longer context."
+            faults[place] = BadRow(Fault.TOO_LONG, f"{message}{policy.context_length}.", hint=hint)
+            continue
+        try:
+            check_steps(policy, [task])
+        except TaskError as error:
+            faults[place] = BadRow(Fault.STEPS, error.message, hint=error.hint)
+    return tasks.without(faults)
+
+
+def newly_left_out(before: Mapping[str, Any], after: Mapping[str, TaskSet | None]) -> list[str]:
+    """One line for each set of preferences by name of which rows are left out that were not before."""
+    changed = {name: tasks for name, tasks in after.items() if tasks is not before[name]}
+    return [
+        f"{name}: {tasks.left_out.since(before[name].left_out)}"
+        for name, tasks in changed.items()
+        if isinstance(tasks, PreferenceSet)
+    ]
 
 
 def judged_lengths(policy: Policy, tasks: TaskSet) -> list[int]:

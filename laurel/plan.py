@@ -50,7 +50,7 @@ def training_account(
     check_parts(settings, defaults)
     algorithm: Algorithm = settings["algorithm"]
     policy = loaded(settings["policy"])
-    check_fit(policy, settings)
+    settings |= check_fit(policy, settings)
     if settings["teacher"] is not None:
         settings["teacher"] = loaded_teacher(policy, settings["teacher"])
     if settings["expert"] is not None:

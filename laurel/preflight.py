@@ -17,7 +17,7 @@ from laurel.judged import judged
 from laurel.judged_evaluation import OF_DRAWN_ANSWERS, held_out_judgements
 from laurel.learner import CriticSettings, OptimiserSettings
 from laurel.learner.schedule import check_total_steps
-from laurel.lengths import check_answers, check_demonstrations, check_prompts, prompt_lengths
+from laurel.lengths import check_demonstrations, check_prompts, prompt_lengths, usable_answers
 from laurel.policy import Policy, check_reading, reward_models_in
 from laurel.preferences import Kind
 from laurel.recovered import check_recovery
@@ -207,32 +207,37 @@ def check_splits(tasks: TaskSet, held_out: TaskSet, environment: Environment | N
         )
 
 
-def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> None:
+def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> dict[str, TaskSet | None]:
     """Refuse prompts that leave no room for an answer, and demonstrations that are missing or too long.
 
     Every task is tokenised once. Where an environment writes the prompts, they are only known when it is asked.
 
+    Returns:
+        `tasks` and `held_out` as they can be used: where judged answers are read, without those that are too long.
+
     Raises:
         TaskError: naming the tasks.
     """
+    sets: dict[str, TaskSet | None] = {name: arguments[name] for name in ("tasks", "held_out")}
     _check_entropy(policy, arguments["algorithm"], arguments["sampling"] or Sampling())
     _check_reward_models(policy, arguments)
+    source = arguments["algorithm"].source
+    if isinstance(source, Compared):
+        sets["tasks"] = _usable(policy, arguments["algorithm"], arguments["tasks"])
     if arguments["environment"] is not None:
-        return
+        return sets
     room = path_limit(policy, arguments)
-    if isinstance(arguments["algorithm"].source, Compared):
-        _check_judged(policy, arguments["algorithm"], arguments["tasks"])
-    elif isinstance(arguments["algorithm"].source, Demonstrated):
+    if isinstance(source, Demonstrated):
         check_demonstrations(policy, arguments["tasks"])
-    else:
-        source = arguments["algorithm"].source
+    elif not isinstance(source, Compared):
         if source.self_play or source.given or arguments["algorithm"].recovers is not None:
             check_demonstrations(policy, arguments["tasks"])
         check_prompts(policy, arguments["tasks"], room)
     if held_out_judgements(arguments):
-        _check_judged(policy, arguments["algorithm"], arguments["held_out"])
+        sets["held_out"] = _usable(policy, arguments["algorithm"], arguments["held_out"])
     elif arguments["held_out"] is not None:
         check_prompts(policy, arguments["held_out"], room)
+    return sets
 
 
 def _check_entropy(policy: Policy, algorithm: Algorithm, sampling: Sampling) -> None:
@@ -270,9 +275,9 @@ def path_limit(policy: Policy, arguments: Mapping[str, Any]) -> int:
     return min(limits.max_path_tokens or policy.context_length, policy.context_length)
 
 
-def _check_judged(policy: Policy, algorithm: Algorithm, tasks: TaskSet) -> None:
-    """Every task brings judged answers that fit, and some of them teach this algorithm something."""
-    check_answers(policy, tasks)
+def _usable(policy: Policy, algorithm: Algorithm, tasks: TaskSet) -> TaskSet:
+    """The tasks whose judged answers fit; some of them have to say something to this algorithm."""
+    tasks = usable_answers(policy, tasks)
     if isinstance(algorithm.credit, Preferred) and not any(judged(task).distinguishes for task in tasks):
         raise TaskError(
             f"'{algorithm.name}' compares answers, and in '{tasks.name}' none is better than another to its prompt.",
@@ -286,6 +291,7 @@ def _check_judged(policy: Policy, algorithm: Algorithm, tasks: TaskSet) -> None:
             f"'{algorithm.name}' joins each prompt with an answer to another one, and '{tasks.name}' has one prompt.",
             hint="give answers to at least two prompts; the more, the better its estimate of the divergence.",
         )
+    return tasks
 
 
 def _check_threshold(name: str, threshold: float, tasks: TaskSet) -> None:

@@ -40,6 +40,14 @@ class ProgressView(Protocol):
         """The held-out tasks were judged after a step; 0 is before the first."""
         ...
 
+    def told(self, text: str) -> None:
+        """Something that whoever starts a run should know, before it begins."""
+        ...
+
+    def noticed(self, step: int, text: str) -> None:
+        """The collapse alarm sounded after a step."""
+        ...
+
 
 class Silent:
     """Shows nothing."""
@@ -53,6 +61,14 @@ class Silent:
         ...
 
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
+        """See `ProgressView`."""
+        ...
+
+    def told(self, text: str) -> None:
+        """See `ProgressView`."""
+        ...
+
+    def noticed(self, step: int, text: str) -> None:
         """See `ProgressView`."""
         ...
 
@@ -122,6 +138,14 @@ class Terminal:
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
         """See `ProgressView`: one line, which stays."""
         self._line(f"  after step {step}: {evaluation}")
+
+    def told(self, text: str) -> None:
+        """See `ProgressView`: one line."""
+        self._line(text)
+
+    def noticed(self, step: int, text: str) -> None:
+        """See `ProgressView`: one line, which stays."""
+        self._line(f"  ALARM after step {step}: {text}")
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -19,6 +19,7 @@ from laurel.experts import AnotherPolicy, Expert, ExpertFunction
 from laurel.judged import JudgedExperience, SelfPlayExperience
 from laurel.learner import CriticSettings, Learner, OptimiserSettings, RecoverySettings
 from laurel.memory import enough_memory
+from laurel.lengths import newly_left_out
 from laurel.metrics import merge
 from laurel.policy import Policy, Reference, RewardModel, as_reward, asks_start, critic_for, load, reward_for
 from laurel.policy.fingerprint import check_frozen, fingerprint
@@ -129,12 +130,16 @@ def train(
     try_score_parts(algorithm, arguments["reward"], tasks, environment, grading or GradingSettings())
     if isinstance(policy, str | Path):
         policy = arguments["policy"] = load(str(policy))
-    check_fit(policy, arguments)
+    shown, usable = progress or Silent(), check_fit(policy, arguments)
+    for line in newly_left_out(arguments, usable):
+        shown.told(line)
+    arguments |= usable
+    tasks, held_out = arguments["tasks"], arguments["held_out"]
     teacher = arguments["teacher"] = None if teacher is None else loaded_teacher(policy, teacher)
     arguments["expert"] = None if expert is None else found_expert(arguments)
     check_trackers(trackers)
     configuration = describe(arguments, leave_out=("run", "resume", "trackers", "progress"))
-    shown, taught = progress or Silent(), learning(arguments["reward"])
+    taught = learning(arguments["reward"])
     with ExitStack() as stack:
         # The run directory comes last: what is refused before leaves no half a run behind.
         drawn, budgets = sampling or Sampling(), limits or Limits()

@@ -81,6 +81,9 @@ class Clock:
     def evaluated(self, step: int, evaluation: Evaluation) -> None:
         self._since = time.process_time()
 
+    def told(self, text: str) -> None:
+        pass
+
 
 def chosen(name: str, task: LearningTask) -> dict[str, Any]:
     """Everything that a run of this method depends on beside the seed and the program."""

@@ -213,7 +213,7 @@ TOO_LONG = rankings(rows=[{"prompt": "a>", "answers": ["a" * 12, "b"]}])
         ({"reward_model": {"held_out": 20}}, "leaves one side empty"),
         ({"reward_model": {"objective": {"name": "ordinal", "lowest": 1, "highest": 5}}}, "is no rating from 1 to 5"),
         ({"labels": None, "reward_model": {"tasks": {"name": "pairs", "path": "nowhere.jsonl"}}}, "nowhere.jsonl"),
-        ({"labels": None, "reward_model": {"tasks": TOO_LONG}}, "1 preference is too long"),
+        ({"labels": None, "reward_model": {"tasks": TOO_LONG}}, "too long for the policy.s context"),
         ({"reward_model": {"steps": 3}, "pessimism": 1.0}, "makes no sense for 1 reward model"),
         ({"reinforce": {"sampling": {"top_k": 2}}}, "truncated distribution"),
         ({"reinforce": {"limits": {"max_path_tokens": 6}}}, "too long in 'asked'"),

@@ -91,6 +91,20 @@ def test_mismatched_answers_are_to_other_prompts_also_where_prompts_stand_severa
     assert [tree.segments[-1].text for tree in with_mismatched(made)] == ["2", "2", "3", "4", "0"]
 
 
+def test_mismatched_answers_fit_the_context() -> None:
+    """Of the long prompt only the short answer; where none fits, the tree has no answer to another prompt."""
+    texts = [("012345>", "1"), ("2>", "123456"), ("3>", "12")]
+    made = [
+        comparison(
+            tiny(context_length=10), Preference(text, text, answers=(said,), scores=(1.0,), kind=Kind.THUMB), text
+        )
+        for text, said in texts
+    ]
+    widened = with_mismatched(made, room=10)
+    assert [tree.segments[-1].text for tree in widened] == ["12", "12", "1"]
+    assert len(with_mismatched(made[:2], room=10)[0].segments) == 2
+
+
 @pytest.mark.parametrize("name", METHOD_NAMES)
 def test_every_method_runs_and_reports(name: str, tmp_path: Path) -> None:
     run = train(tmp_path, algorithm=METHODS[name]())
@@ -124,7 +138,11 @@ def test_clone_learns_the_better_answers_of_the_same_set(tmp_path: Path) -> None
     [
         ({"tasks": laurel.tasks.from_iterable([{"question": "1>", "answer": "1"}])}, TaskError, "no judged answers"),
         ({"tasks": thumbs(rows=THUMBS)}, TaskError, "none is better(.|\n)*learns kto"),
-        ({"policy": tiny(context_length=4)}, TaskError, "30 preferences are too long"),
+        (
+            {"policy": tiny(context_length=4)},
+            TaskError,
+            r"30 rows left out: too long for the policy's context \(30 rows: 1, 2",
+        ),
         ({"samples_per_prompt": 2}, ConfigurationError, "'dpo' learns from judged answers"),
         ({"algorithm": laurel.kto(), "prompts_per_step": 1}, ConfigurationError, "at least 2"),
         (

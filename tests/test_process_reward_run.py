@@ -93,8 +93,10 @@ def test_steps_that_the_tokenizer_cannot_tell_apart_are_named_before_anything_st
     small.tokenizer.backend_tokenizer.normalizer = Lowercase()
     rows = [ROWS[0], {"prompt": "a>", "completions": ["A", "b"], "labels": [1, 1]}]
     with pytest.raises(TaskError, match="Task preferences-2: its tokens do not give the text of its steps back"):
-        fit(tmp_path / "run", policy=small, tasks=step_labels(rows=rows, separator=";"), held_out=None)
+        fit(tmp_path / "run", policy=small, tasks=step_labels(rows=rows, separator=";", strict=True), held_out=None)
     assert not (tmp_path / "run").exists()
+    run = fit(tmp_path / "run", policy=small, tasks=step_labels(rows=rows, separator=";"), held_out=None, steps=1)
+    assert run.configuration["tasks"]["left_out"] == {"steps whose ends are not between tokens": 1}
 
 
 @in_process

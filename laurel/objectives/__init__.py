@@ -49,6 +49,7 @@ from laurel.objectives.reward_losses import (
     step_label_loss,
 )
 from laurel.objectives.reward_models import (
+    BetweenLevels,
     Binary,
     BradleyTerry,
     Ordinal,
@@ -88,6 +89,7 @@ REWARD_OBJECTIVES: dict[str, Callable[..., RewardObjective]] = {
 
 __all__ = [
     "REWARD_OBJECTIVES",
+    "BetweenLevels",
     "Binary",
     "BradleyTerry",
     "Budget",

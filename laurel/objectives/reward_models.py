@@ -61,6 +61,10 @@ class Predictions:
     correct: torch.Tensor
 
 
+class BetweenLevels(LearnerError):
+    """A score on the scale of an ordinal likelihood that is none of its levels: of one row, not of a whole set."""
+
+
 class RewardObjective(Protocol):
     """A likelihood of judgements. `own` [E] are parameters that learn beside the model, from `start()`.
 
@@ -177,11 +181,17 @@ class Ordinal:
 
     def teaches(self, scores: Sequence[float]) -> bool:
         """See `RewardObjective`."""
-        wrong = [score for score in scores if score % 1 or not self.lowest <= score <= self.highest]
+        wrong = [score for score in scores if not self.lowest <= score <= self.highest]
         if wrong:
             raise LearnerError(
                 f"{wrong[0]} is no rating from {self.lowest} to {self.highest}.",
                 hint="state lowest and highest as the data have them.",
+            )
+        between = [score for score in scores if score % 1]
+        if between:
+            raise BetweenLevels(
+                f"{between[0]} lies between two ratings, which are whole numbers from {self.lowest} to {self.highest}.",
+                hint="round it, leave the row out, or compare its answers by bradley_terry.",
             )
         return bool(scores)
 

@@ -183,6 +183,7 @@ def build(
         answers=tuple(answers),
         scores=tuple(map(float, scores)),
         kind=kind,
+        row=place.number,
     )
 
 

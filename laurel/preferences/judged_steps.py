@@ -55,7 +55,7 @@ def judged_steps(task: Mapping[str, Any], steps: Sequence[str], labels: Sequence
     """The labelled answer that these steps make.
 
     Args:
-        task: the fields of a `Task`, without its reference: that is the answer, where every step is right.
+        task: the fields of a `Task`, and its row, without its reference: that is the answer, where every step is right.
     """
     known = [label for label in labels if label is not None]
     answer = "".join(steps)
@@ -88,7 +88,8 @@ class StepColumns:
             raise BadRow(Fault.EMPTY, f"{where}: a step is empty.", hint="leave the row out.")
         answer = "".join(parts)
         task = build(self.prompt, row, (answer,), (0.0,), Kind.STEPS, (self.steps, self.labels), place)
-        return judged_steps({"id": task.id, "prompt": task.prompt, "data": task.data}, parts, labels)
+        kept = {"id": task.id, "prompt": task.prompt, "data": task.data, "row": task.row}
+        return judged_steps(kept, parts, labels)
 
 
 def labels_in(value: object, column: str, count: int, where: str) -> tuple[float | None, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -24,6 +24,9 @@ class Fault(StrEnum):
     DUPLICATE = "rankings with duplicates"
     RANGE = "ratings out of range"
     SKIPPED = "skipped by whoever judged"
+    TOO_LONG = "too long for the policy's context"
+    STEPS = "steps whose ends are not between tokens"
+    FRACTION = "ratings between two levels of the likelihood"
 
 
 class BadRow(TaskError):
@@ -43,6 +46,16 @@ class LeftOut:
     """
 
     rows: Mapping[Fault, tuple[int, ...]] = field(default_factory=dict)
+
+    def beside(self, rows: Mapping[Fault, Sequence[int]]) -> LeftOut:
+        """The same with further rows, in their order."""
+        faults = dict.fromkeys([*self.rows, *rows])
+        return LeftOut({fault: tuple(sorted({*self.rows.get(fault, ()), *rows.get(fault, ())})) for fault in faults})
+
+    def since(self, before: LeftOut) -> LeftOut:
+        """The rows that are not among those of before."""
+        new = {fault: tuple(sorted({*rows} - {*before.rows.get(fault, ())})) for fault, rows in self.rows.items()}
+        return LeftOut({fault: rows for fault, rows in new.items() if rows})
 
     @property
     def count(self) -> int:

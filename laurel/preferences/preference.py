@@ -13,7 +13,7 @@ A greater score is a better answer. Methods that compare read the order alone, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -41,6 +41,7 @@ class Preference(Task):
         answers: what was judged, distinct and not blank.
         scores: one number per answer; the greater, the better.
         kind: what the scores mean.
+        row: the number of the row that it was read from; None: from none.
 
     Raises:
         TaskError: there is no answer, or not one finite score for each.
@@ -49,6 +50,7 @@ class Preference(Task):
     answers: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     kind: Kind = Kind.PAIR
+    row: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.answers or len(self.answers) != len(self.scores):

@@ -31,14 +31,38 @@ class PreferenceSet(TaskSet):
 
     Attributes:
         left_out: the rows of its source that could not be used.
+        strict: a row that cannot be used stops whoever finds it, in place of being left out.
     """
 
     left_out: LeftOut = field(default_factory=LeftOut)
+    strict: bool = False
 
     @property
     def description(self) -> dict[str, Any]:
         """What a run records of the set: that of its tasks, and what was left out of its source."""
         return {**super().description, "type": "PreferenceSet", "left_out": self.left_out.counts}
+
+    def without(self, faults: Mapping[int, BadRow]) -> PreferenceSet:
+        """The set without the tasks at these places, which count as left out.
+
+        Raises:
+            BadRow: the first of them, if the set is strict.
+            TaskError: no task would be left.
+        """
+        if not faults:
+            return self
+        first = faults[min(faults)]
+        if self.strict:
+            raise first
+        rows: dict[Fault, list[int]] = {}
+        for place, fault in sorted(faults.items()):
+            row = getattr(self.tasks[place], "row", None)
+            rows.setdefault(fault.fault, []).append(place + 1 if row is None else row)
+        left_out = self.left_out.beside(rows)
+        kept = tuple(task for place, task in enumerate(self.tasks) if place not in faults)
+        if not kept:
+            raise _unusable(self.name, left_out, first)
+        return replace(self, tasks=kept, left_out=left_out)
 
     def split(self, held_out: int | float, *, seed: int = 0) -> tuple[TaskSet, TaskSet]:
         """As `TaskSet.split`; what was left out of the source stays with the training set, so that it counts once."""
@@ -230,12 +254,16 @@ def _read(
             break
     left_out = LeftOut({fault: tuple(numbers) for fault, numbers in faults.items()})
     if not kept and first is not None:
-        raise TaskError(f"No row of '{name}' can be used, {left_out}. The first: {first.message}", hint=first.hint)
+        raise _unusable(name, left_out, first)
     if not kept:
         raise TaskError(
             f"{path or name} holds no rows.", hint="check that it is the right file and was written completely."
         )
-    return PreferenceSet(name, tuple(kept), left_out)
+    return PreferenceSet(name, tuple(kept), left_out, strict)
+
+
+def _unusable(name: str, left_out: LeftOut, first: BadRow) -> TaskError:
+    return TaskError(f"No row of '{name}' can be used, {left_out}. The first: {first.message}", hint=first.hint)
 
 
 def numbered_rows(path: str | Path | None, rows: Rows) -> Iterator[tuple[int, str, object]]:

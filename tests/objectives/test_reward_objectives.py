@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from laurel.errors import ConfigurationError, LearnerError
-from laurel.objectives import Binary, BradleyTerry, Ordinal, PlackettLuce, RewardBatch, RewardObjective
+from laurel.objectives import (
+    BetweenLevels,
+    Binary,
+    BradleyTerry,
+    Ordinal,
+    PlackettLuce,
+    RewardBatch,
+    RewardObjective,
+)
 
 
 def batch(rewards: list[float], scores: list[float], prompts: list[int]) -> RewardBatch:
@@ -71,7 +79,7 @@ def test_comparisons_predict_pairs(objective: RewardObjective) -> None:
 def test_scores_of_another_kind_are_refused() -> None:
     with pytest.raises(LearnerError, match="6 is no rating from 1 to 5"):
         Ordinal(1, 5).teaches([1, 6])
-    with pytest.raises(LearnerError, match=r"2\.5 is no rating"):
+    with pytest.raises(BetweenLevels, match=r"2\.5 lies between two ratings, which are whole numbers from 1 to 5"):
         Ordinal(1, 5).teaches([2.5])
     with pytest.raises(LearnerError, match="2 is no thumb"):
         Binary().teaches([2])
