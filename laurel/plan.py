@@ -15,6 +15,7 @@ from rich.text import Text
 from laurel.algorithms import METHODS, Algorithm, Asked, TrustRegion
 from laurel.asked import found_expert
 from laurel.batch_plan import Batch, derive
+from laurel.collapse import watch_for
 from laurel.configuration import describe
 from laurel.costs import FISHER_PASSES, memory_rows, time_rows
 from laurel.learner import CriticSettings, OptimiserSettings, RecoverySettings
@@ -122,6 +123,7 @@ def _settings(settings: Mapping[str, Any], said: Mapping[str, str]) -> list[tupl
         "critic": CriticSettings(),
         "recovery": RecoverySettings(),
         "grading": GradingSettings(),
+        "alarm": watch.alarm if (watch := watch_for(settings)) else "off",
         "evaluate_every": "before the first step and after the last",
         "tokens_per_microbatch": "chosen by device",
         "environment": "none: one answer",

@@ -394,6 +394,8 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
         whom = "reference answers" if algorithm.source.self_play else "teacher"
         for name in ("reward", "grading", *(("environment",) if algorithm.source.self_play else ())):
             unread[name] = f"'{algorithm.name}' holds its samples against the {whom}"
+    if not learns_from_rewards(algorithm):
+        unread["alarm"] = f"'{algorithm.name}' draws no answers that a reward pays for"
     if judged and arguments["held_out_reward"] is not None and not learns_from_rewards(algorithm):
         unread["reward"] = f"'{algorithm.name}' learns from none, and held_out_reward judges the held-out tasks"
     return unread

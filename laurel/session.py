@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from laurel.checkpoint_checks import check_finite, newest_checkpoint, save_checkpoint
+from laurel.collapse import CollapseWatch, stopped
 from laurel.environments import Environment
 from laurel.evaluation import Evaluation, evaluate, judged_again
 from laurel.experience import Gather, KeepsState
 from laurel.judged_evaluation import evaluate_judged
 from laurel.learner import Learner
 from laurel.memory import enough_memory
+from laurel.metrics import Metric
 from laurel.policy import Policy, Reference
 from laurel.progress import ProgressView
 from laurel.rewards import Grader, learning
 from laurel.rollout import LocalSampler
 from laurel.runs import Run, Trackers
 from laurel.tasks import Cursor, TaskSet
+from laurel.tree import Tree
 
 
 @dataclass
@@ -44,6 +48,8 @@ class Session:
     run: Run
     trackers: Trackers
     progress: ProgressView
+    watch: CollapseWatch | None = None
+    warned: list[str] = field(default_factory=list)
 
     def evaluate(self, step: int) -> Evaluation | None:
         """Score the held-out tasks under the current weights, also by the watched reward, and record every answer.
@@ -65,6 +71,10 @@ class Session:
                 policy_version=self.learner.version,
             )
         self._record(step, evaluation)
+        if self.watch is not None:
+            self.warn(step, texts := self.watch.evaluated(step, evaluation))
+            for text in texts:
+                self.run.record_event("alarm", text, step=step)
         if self.watched is not None:
             self._record(step, judged_again("watched", evaluation, self.watched, self.held_out))
         return evaluation
@@ -80,6 +90,34 @@ class Session:
         self.run.record_evaluation(step, evaluation.name, evaluation.metric, evaluation.trees)
         self.trackers.log(step, {evaluation.name: evaluation.metric})
         self.progress.evaluated(step, evaluation)
+
+    def look(self, trees: Sequence[Tree], metrics: dict[str, Metric]) -> tuple[dict[str, Metric], list[str]]:
+        """The metrics of a step with those of the collapse alarm, and what it says."""
+        if self.watch is None:
+            return metrics, []
+        found, texts = self.watch.step(trees, metrics)
+        return {**metrics, **found}, texts
+
+    def warn(self, step: int, texts: Sequence[str]) -> None:
+        """Show what the alarm said, and keep it in mind until `heed`."""
+        self.warned += texts
+        for text in texts:
+            self.progress.noticed(step, text)
+
+    @property
+    def ends(self) -> bool:
+        """Whether the alarm ends the run after this step."""
+        return bool(self.warned) and self.watch is not None and self.watch.stops
+
+    def heed(self, step: int) -> None:
+        """End the run where the alarm does that.
+
+        Raises:
+            RunError: saying why.
+        """
+        if self.ends:
+            raise stopped(step, self.warned)
+        self.warned.clear()
 
     def checkpoint(self, step: int) -> None:
         """Write everything that the steps after `step` depend on.
@@ -97,6 +135,8 @@ class Session:
             state["grader"] = self.grader.state()
             if (reward := learning(self.grader.reward)) is not None:
                 groups["reward"], state["reward"] = reward.state()
+        if self.watch is not None:
+            state["alarm"] = self.watch.state()
         if isinstance(self.gather, KeepsState):
             groups["experience"], state["experience"] = self.gather.state()
         save_checkpoint(self.run, self.policy, step, groups, state)
@@ -115,6 +155,8 @@ class Session:
             self.grader.load_state(checkpoint.state["grader"])
         if self.grader is not None and (reward := learning(self.grader.reward)) is not None:
             reward.load_state(checkpoint.tensors["reward"], checkpoint.state["reward"])
+        if self.watch is not None and "alarm" in checkpoint.state:  # it may have been set after the checkpoint
+            self.watch.load_state(checkpoint.state["alarm"])
         if isinstance(self.gather, KeepsState):
             self.gather.load_state(checkpoint.tensors["experience"], checkpoint.state["experience"])
         return checkpoint.step

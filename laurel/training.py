@@ -12,14 +12,15 @@ from typing import Any
 from laurel.algorithms import Algorithm, Asked, Compared, Sampled
 from laurel.allocation import keep_freed_memory
 from laurel.asked import AskedExperience, found_expert
+from laurel.collapse import Alarm, watch_for
 from laurel.configuration import describe
 from laurel.environments import Environment
 from laurel.experience import DemonstratedExperience, Gather, SampledExperience
 from laurel.experts import AnotherPolicy, Expert, ExpertFunction
 from laurel.judged import JudgedExperience, SelfPlayExperience
 from laurel.learner import CriticSettings, Learner, OptimiserSettings, RecoverySettings
-from laurel.memory import enough_memory
 from laurel.lengths import newly_left_out
+from laurel.memory import enough_memory
 from laurel.metrics import merge
 from laurel.policy import Policy, Reference, RewardModel, as_reward, asks_start, critic_for, load, reward_for
 from laurel.policy.fingerprint import check_frozen, fingerprint
@@ -38,7 +39,7 @@ from laurel.tree import Sampling
 SAMPLES_PER_PROMPT = 8
 # What may be changed when a run is resumed: how far it goes, how often it is looked at, and how its work is cut up for
 # the memory there is (whose only trace is the rounding of sums); not what it learns.
-MAY_DIFFER = ("steps", "evaluate_every", "checkpoint_every", "max_live_rows", "tokens_per_microbatch")
+MAY_DIFFER = ("steps", "alarm", "evaluate_every", "checkpoint_every", "max_live_rows", "tokens_per_microbatch")
 SAMPLE_LESS = "lower max_live_rows (fewer rollouts at once), limits.max_new_tokens or samples_per_prompt."
 LEARN_LESS = "lower tokens_per_microbatch (fewer tokens in one pass), or train an adapter (policy.lora)."
 
@@ -65,6 +66,7 @@ def train(
     teacher: Policy | str | Path | None = None,
     expert: Expert | ExpertFunction | Policy | AnotherPolicy | None = None,
     grading: GradingSettings | None = None,
+    alarm: Alarm | None = None,
     evaluate_every: int | None = None,
     evaluation_samples: int = 1,
     checkpoint_every: int = 20,
@@ -108,6 +110,8 @@ def train(
         expert: whom dagger asks: a function of (task, dialogue), a policy with the same tokenizer, or a program. See
             `laurel.experts`.
         grading: deadlines, retries and the failure budget of the reward.
+        alarm: "warn", "stop" or "off", or a `laurel.collapse.CollapseAlarm`: what is done about a policy that agrees
+            with itself more and more, and learns nothing. None: "warn" where the reward reads no label, else "off".
         evaluate_every: evaluate after this many steps, beside the first and the last; None: only those two.
         evaluation_samples: answers per held-out task.
         checkpoint_every: write a checkpoint after this many steps, beside the last.
@@ -157,7 +161,7 @@ def train(
         gather = _gather(arguments, sampler, grader, cursor, learner, store.directory)
         session = Session(
             policy, reference, learner, gather, cursor, judged, grader, judge, watched, environment, held_out,
-            evaluation_samples, store, tracked, shown,
+            evaluation_samples, store, tracked, shown, watch_for(arguments),
         )  # fmt: skip
         stack.enter_context(shown.of(algorithm.name, steps))
         _loop(session, steps, evaluate_every or steps, checkpoint_every)
@@ -318,6 +322,8 @@ def _loop(session: Session, steps: int, evaluate_every: int, checkpoint_every: i
         metrics = merge([experience.metrics, report.metrics])
         timings = {"gather_seconds": gathered - started, "learn_seconds": time.perf_counter() - gathered}
         events = [(kind, why) for kind, why in (("skipped", report.skipped), ("refused", report.refused)) if why]
+        metrics, noticed = session.look([*experience.trees, *experience.discarded], metrics)
+        events += [("alarm", text) for text in noticed]
         run.record_step(
             step,
             experience.trees,
@@ -329,7 +335,9 @@ def _loop(session: Session, steps: int, evaluate_every: int, checkpoint_every: i
         )
         session.trackers.log(step, metrics, timings)
         session.progress.step(step, metrics, timings)
+        session.warn(step, noticed)
         if step % evaluate_every == 0 or step == steps:
             session.evaluate(step)
-        if step % checkpoint_every == 0 or step == steps:
+        if step % checkpoint_every == 0 or step == steps or session.ends:
             session.checkpoint(step)
+        session.heed(step)

@@ -60,6 +60,7 @@ def summarise(run: RunReader) -> Summary:
     kinds = [event.kind for event in run.events()]
     if kinds:
         lines.append(("events", ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))))
+    lines += [("alarm", f"after step {event.step}: {event.text}") for event in run.events("alarm")]
     saved = run.checkpoint_steps
     lines.append(("checkpoints", f"after step {', '.join(map(str, saved))}" if saved else "none yet"))
     lines.append(("next", _next(status.state, run)))
