@@ -6,14 +6,17 @@ from laurel.rewards.control import random_reward
 from laurel.rewards.grader import Grader, GradingSettings
 from laurel.rewards.learning import LearningReward, learning
 from laurel.rewards.numbers import Number, answer_in, numbers_in
+from laurel.rewards.programs import code
 from laurel.rewards.proofs import metamath_proof
 from laurel.rewards.reward import Reward, gives_parts, in_process, needs_siblings, reads_labels
 from laurel.rewards.steps import Aggregation, StepScorer, aggregate, each_step, step_scores
+from laurel.rewards.tool_calls import tool_call
 from laurel.rewards.verifiers import exact_match, from_environment, math_answer, numeric_answer, reasoning_gym_answer
 from laurel.rewards.weighted import weighted
 from laurel.tree import Failed, Score
 
 REWARDS: dict[str, Reward] = {
+    "code": code,
     "exact_match": exact_match,
     "from_environment": from_environment,
     "majority_vote": majority_vote,
@@ -24,6 +27,7 @@ REWARDS: dict[str, Reward] = {
     "reasoning_gym_answer": reasoning_gym_answer,
     "semantic_entropy": semantic_entropy,
     "step_scores": step_scores,
+    "tool_call": tool_call,
     "weighted": weighted,
 }
 """The rewards that a recipe names; each value makes the reward from its settings."""
@@ -45,6 +49,7 @@ __all__ = [
     "aggregate",
     "answer_in",
     "check_reward",
+    "code",
     "each_step",
     "exact_match",
     "from_environment",
@@ -62,6 +67,7 @@ __all__ = [
     "reasoning_gym_answer",
     "semantic_entropy",
     "step_scores",
+    "tool_call",
     "try_reward",
     "weighted",
 ]

@@ -26,6 +26,7 @@ from laurel.rewards.reward import (
     run_here,
     runs_in_process,
     scores_together,
+    seconds_needed,
     subject_of,
     waits,
 )
@@ -35,6 +36,8 @@ from laurel.tree import LEFT_OUT, Ending, Failed, Outcome, Rollout, Score, Tree
 
 MOST_WORKERS = 8
 FORGIVEN_FAILURES = 2
+START_SECONDS = 2.0
+"""What a reward that keeps deadlines itself needs beyond them: a sandbox has to start."""
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")  # reasons that differ in a count or a line alone are of one kind
 
@@ -103,7 +106,7 @@ class Grader:
         settings: deadlines, retries and the failure budget.
 
     Raises:
-        ConfigurationError: for a signature that Laurel cannot fill.
+        ConfigurationError: for a signature that Laurel cannot fill, or a deadline below that of the reward itself.
     """
 
     def __init__(self, reward: Reward | None, settings: GradingSettings | None = None) -> None:
@@ -116,6 +119,7 @@ class Grader:
         workers = self.settings.workers
         if workers is None:
             workers = min(MOST_WORKERS, os.cpu_count() or 1)
+        self._check_deadline()
         if workers and not runs_in_process(self.reward):
             if needs_siblings(self.reward):
                 raise ConfigurationError(
@@ -139,6 +143,17 @@ class Grader:
             raise ConfigurationError(
                 f"The reward {name_of(self.reward)} is asynchronous, but is to run in this process.",
                 hint="set workers above 0, and do not mark it in_process.",
+            )
+
+    def _check_deadline(self) -> None:
+        """A program that is too slow scores 0 by its own deadline; that of grading would make a failure of it."""
+        needed = seconds_needed(self.reward)
+        if needed and needed + START_SECONDS > self.settings.timeout_seconds:
+            raise ConfigurationError(
+                f"The reward {name_of(self.reward)} gives an answer {needed:g} s, and grading gives it up after "
+                f"{self.settings.timeout_seconds:g} s.",
+                hint=f"set timeout_seconds of grading to {needed + START_SECONDS:g} or more, or fewer seconds for the "
+                "reward.",
             )
 
     def __enter__(self) -> Self:

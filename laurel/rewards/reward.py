@@ -132,6 +132,12 @@ def has_other_answers(reward: Reward) -> bool:
     return bool(getattr(reward, "has_other_answers", False)) or any(map(has_other_answers, parts))
 
 
+def seconds_needed(reward: Reward) -> float:
+    """How long the grading of one answer may take by the reward's own deadlines, those of its parts together."""
+    parts = getattr(reward, "rewards", ())
+    return float(getattr(reward, "longest_seconds", 0.0)) + sum(map(seconds_needed, parts))
+
+
 def scores_together(reward: Reward | None) -> Callable[[Sequence[tuple[Task, Rollout]]], list[Any]] | None:
     """What scores the rollouts of a step together, where the reward, or a part of it, does so."""
     parts = getattr(reward, "rewards", None)

@@ -39,3 +39,25 @@ def extractor(extract: str | Extractor) -> Extractor:
     if not isinstance(extract, str):
         return extract
     return last_boxed if extract == "boxed" else after_marker(extract)
+
+
+def last_code_block(text: str) -> str | None:
+    """What stands in the last fenced block that is marked as Python, or, if none is, in the last one; None without any.
+
+        "So:\\n```python\\nx = 1\\n```\\nDone." gives "x = 1\\n".
+
+    A block that was cut off, and never closes, counts up to the end of the text.
+    """
+    blocks: list[tuple[str, str]] = []
+    fence: str | None = None
+    for line in text.splitlines(keepends=True):
+        mark = line.strip()
+        if fence is None and mark.startswith("```"):
+            fence = mark[: len(mark) - len(mark.lstrip("`"))]
+            blocks.append((mark.lstrip("`").strip().lower(), ""))
+        elif fence is not None and mark == fence:
+            fence = None
+        elif fence is not None:
+            blocks[-1] = (blocks[-1][0], blocks[-1][1] + line)
+    marked = [code for language, code in blocks if language in ("python", "py", "python3")]
+    return marked[-1] if marked else blocks[-1][1] if blocks else None
