@@ -73,6 +73,7 @@ _NAMES = {
     "export": "laurel.restoring",
     "fit_reward_model": "laurel.fitting",
     "inspect_reward": "laurel.inspecting",
+    "judge": "laurel.judge_labels",
     "label": "laurel.preferences",
     "measure_judge": "laurel.judge_bias",
     "methods": "laurel.plan",
@@ -128,6 +129,7 @@ __all__ = [
     "inspect_reward",
     "ipo",
     "iq_learn",
+    "judge",
     "kto",
     "label",
     "learner",
@@ -224,6 +226,7 @@ if TYPE_CHECKING:
     from laurel.human_feedback import rlhf
     from laurel.inspecting import inspect_reward
     from laurel.judge_bias import measure_judge
+    from laurel.judge_labels import judge
     from laurel.judging import eval as eval
     from laurel.learner import CriticSettings, LabelledReward, OptimiserSettings, RecoverySettings
     from laurel.objectives import Budget

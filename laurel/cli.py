@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from laurel.errors import ConfigurationError, LaurelError
+from laurel.judge_commands import judge
 
 if TYPE_CHECKING:
     from laurel.runs import Run
@@ -306,6 +307,9 @@ def label(
         console.print(f"\nInterrupted. Every label that was given is in {output}.", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from None
     console.print(str(result), highlight=False, markup=False, soft_wrap=True)
+
+
+app.command()(judge)
 
 
 @app.command()

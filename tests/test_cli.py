@@ -19,7 +19,7 @@ from laurel.runs import Run
 
 RUN = Path("runs/sums")
 COMMANDS = (
-    "audit", "check", "demo", "eval", "explain", "export", "fit-reward-model", "label", "methods", "rlhf",
+    "audit", "check", "demo", "eval", "explain", "export", "fit-reward-model", "judge", "label", "methods", "rlhf",
     "inspect-reward", "show", "train",
 )  # fmt: skip
 

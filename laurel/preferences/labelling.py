@@ -83,8 +83,7 @@ def label(
     key, others = press or keyboard, {UNDO: "undo", QUIT: "quit"}
     with Labels(output) as labels, single_keys():
         before = len(labels.rows)
-        known = {_identity(row["prompt"], row["answers"]) for row in labels.rows}
-        open_ones = [query for query in asked if _identity(query.task.prompt, query.answers) not in known]
+        open_ones = unanswered(asked, labels.rows)
         end = len(open_ones) if limit is None else min(limit, len(open_ones))
         place = 0
         while place < end:
@@ -122,6 +121,12 @@ def questions_of(path: Path, seed: int) -> tuple[list[Query], LeftOut]:
             sides = (one, other) if _coin(identity, seed) else (other, one)
             queries.setdefault(identity, Query(Task(preference.id, preference.prompt), sides))
     return list(queries.values()), found.left_out
+
+
+def unanswered(asked: Sequence[Query], rows: Sequence[Mapping[str, Any]]) -> list[Query]:
+    """The questions that none of these labels answers, whichever side stood first."""
+    known = {_identity(row["prompt"], row["answers"]) for row in rows}
+    return [query for query in asked if _identity(query.task.prompt, query.answers) not in known]
 
 
 def _read(path: Path) -> PreferenceSet:
