@@ -77,6 +77,7 @@ _NAMES = {
     "label": "laurel.preferences",
     "measure_judge": "laurel.judge_bias",
     "methods": "laurel.plan",
+    "parts": "laurel.listing",
     "policy_of_run": "laurel.restoring",
     "rlhf": "laurel.human_feedback",
     "show": "laurel.showing",
@@ -139,6 +140,7 @@ __all__ = [
     "objectives",
     "online_dpo",
     "orpo",
+    "parts",
     "policy",
     "policy_of_run",
     "ppo",
@@ -155,6 +157,7 @@ __all__ = [
     "show",
     "simpo",
     "spin",
+    "star",
     "step_ppo",
     "tasks",
     "theory",
@@ -211,6 +214,7 @@ if TYPE_CHECKING:
         rloo,
         simpo,
         spin,
+        star,
         step_ppo,
         trpo,
         turn_ppo,
@@ -229,6 +233,7 @@ if TYPE_CHECKING:
     from laurel.judge_labels import judge
     from laurel.judging import eval as eval
     from laurel.learner import CriticSettings, LabelledReward, OptimiserSettings, RecoverySettings
+    from laurel.listing import parts
     from laurel.objectives import Budget
     from laurel.plan import methods
     from laurel.preferences import label

@@ -345,6 +345,22 @@ def methods() -> None:
 
 
 @app.command()
+def parts(
+    kind: Annotated[
+        str | None, typer.Argument(help="A key of a recipe: reward, tasks, environment, algorithm, policy ...")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="One of that kind.")] = None,
+) -> None:
+    """What a recipe can name: rewards, environments, tasks and more; of a kind, or of one part, with settings.
+
+    [bold]laurel parts reward numeric_answer[/bold]
+    """
+    from laurel.listing import parts as page
+
+    console.print(page(kind, name), highlight=False)
+
+
+@app.command()
 def audit(
     method: Annotated[str, typer.Argument(help="A method by name; laurel methods lists them.")],
     settings: Annotated[

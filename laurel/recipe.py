@@ -106,23 +106,23 @@ def resolve(data: Mapping[str, Any], target: Callable[..., Any], *, leave_out: S
         ConfigurationError: for an unknown key, a missing one or a value of the wrong kind, naming the nearest key.
     """
     _meant_for(data, target)
-    registries = {key: registry for key, registry in _registries().items() if key not in leave_out}
+    named = {key: registry for key, registry in registries().items() if key not in leave_out}
     for key in NOT_IN_RECIPES:
         if key in data:
             raise ConfigurationError(f"recipe: '{key}' cannot be written in a recipe.", hint="remove it.")
     ready = list(leave_out)
-    if data.get("environment") is not None and "environment" in registries:
-        environment = component("environment", registries["environment"], data["environment"])
+    if data.get("environment") is not None and "environment" in named:
+        environment = component("environment", named["environment"], data["environment"])
         data = {**data, "environment": environment}
         ready.append("environment")
         if hasattr(environment, "tasks"):
-            for key in {"tasks", "held_out"} & set(registries):
-                registries[key] = {**registries[key], "environment": environment.tasks}
+            for key in {"tasks", "held_out"} & set(named):
+                named[key] = {**named[key], "environment": environment.tasks}
     held_out = data.get("held_out")
     splits = isinstance(held_out, int | float) and not isinstance(held_out, bool)
     if splits:
         ready.append("held_out")
-    built = arguments("recipe", target, data, components=registries, unchecked=ready)
+    built = arguments("recipe", target, data, components=named, unchecked=ready)
     if splits:
         built["tasks"], built["held_out"] = built["tasks"].split(held_out)
     return {key: value for key, value in built.items() if key not in leave_out}
@@ -257,7 +257,8 @@ def rewards() -> dict[str, Callable[..., Any]]:
     }
 
 
-def _registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
+def registries() -> dict[str, Mapping[str, Callable[..., Any]]]:
+    """What a recipe can name: of each key that holds a part, what makes one by name."""
     from laurel import algorithms, environments, experts, objectives, preferences, tasks
 
     sources = {**tasks.SOURCES, **preferences.SOURCES}

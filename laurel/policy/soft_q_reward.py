@@ -130,7 +130,7 @@ class SoftQReward(LearnedReward):
 
 
 def soft_q(policy: str | Path, discount: float = 1.0, fingerprint: str | None = None) -> SoftQReward:
-    """`SoftQReward`, for recipes.
+    """The reward whose soft Q-function the logits of a policy are, as `iq_learn` fits it (`SoftQReward`).
 
     Args:
         policy: hub name or directory of a policy that iq_learn fitted (`laurel export` writes one).
