@@ -69,7 +69,7 @@ class World:
     Attributes:
         vocabulary: V, the number of tokens that the policy chooses among in every state.
         respond: the history, the new token included, to the world's reply.
-        state: what of a history the policy sees. Histories of one state must have the same future.
+        state: what of a history the policy sees. Histories of one state must have the same future (`wrongly_merged`).
         prompt: the tokens of the prompt.
     """
 
@@ -166,3 +166,33 @@ def group_tree(world: World, paths: tuple[Path, ...], *, id: str = "tree") -> Tr
     for path in paths:
         segments.extend(path_segments(path, offset=len(segments)))
     return Tree(id, id, tuple(segments))
+
+
+@dataclass(frozen=True)
+class WronglyMerged:
+    """Two histories of one state of a world that a token tells apart: what follows it after each."""
+
+    first: History
+    second: History
+    token: int
+    replies: tuple[Reply, Reply]
+
+
+def wrongly_merged(world: World) -> WronglyMerged | None:
+    """Two histories that `World.state` calls one although their futures differ, or None.
+
+    A state is right if after each of its histories every token is followed by the same reward, and by the same end and
+    score or by the same next state: then, token after token, all that can follow is the same. (Observations need not
+    be: a state may forget how things were said.)
+    """
+    known: dict[tuple[Hashable, int], tuple[History, Reply, object]] = {}
+    for history in dict.fromkeys(history for path in world.paths for history in path.histories):
+        for token in range(world.vocabulary):
+            reply = world.respond((*history, token))
+            over = reply.ending is not None
+            after = reply.score if over else world.state((*history, token, *reply.observation))
+            future = (reply.reward, reply.ending, after)
+            first, seen, expected = known.setdefault((world.state(history), token), (history, reply, future))
+            if future != expected:
+                return WronglyMerged(first, history, token, (seen, reply))
+    return None
