@@ -20,7 +20,7 @@ from laurel.preferences import Kind, Preference
 from laurel.rewards import Grader, learning
 from laurel.rollout import Job, LocalSampler, drawn_entropies
 from laurel.runs import phase
-from laurel.tasks import Cursor, Task
+from laurel.tasks import Cursor, CurriculumCursor, Task
 from laurel.tree import Ending, FloatArray, Outcome, Score, Segment, Source, Tree
 
 
@@ -139,11 +139,20 @@ class SampledExperience:
         learned = {} if reward is None else reward.learn(int(prefix), trees, asked)
         graded, metrics = self.grader.grade([*trees, *best], asked)
         trees, best = graded[: len(jobs)], graded[len(jobs) :]
-        metrics = merge([learned, metrics, rollout_metrics(trees), self._continuation_metrics(trees)])
+        walked = self._walked(trees)
+        metrics = merge([learned, metrics, rollout_metrics(trees), self._continuation_metrics(trees), walked])
         if not best:
             return trees, metrics
         metrics["greedy_reward"] = rollout_metrics(best)["reward"]
         return [beside(tree, other) for tree, other in zip(trees, best, strict=True)], metrics
+
+    def _walked(self, trees: Sequence[Tree]) -> dict[str, Metric]:
+        """Tell a curriculum how its tasks went."""
+        if not isinstance(self.cursor, CurriculumCursor):
+            return {}
+        rollouts = [rollout for tree in trees for rollout in tree.rollouts if not is_continuation(rollout.id)]
+        graded = [rollout for rollout in rollouts if rollout.outcome is not None and not rollout.outcome.failed]
+        return self.cursor.learn([(rollout.tree.task_id, rollout.reward) for rollout in graded])
 
     def _in_steps(self, trees: list[Tree]) -> list[Tree]:
         separator = self.algorithm.source.step_separator if isinstance(self.algorithm.source, Sampled) else None

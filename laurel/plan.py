@@ -124,6 +124,7 @@ def _settings(settings: Mapping[str, Any], said: Mapping[str, str]) -> list[tupl
         "recovery": RecoverySettings(),
         "grading": GradingSettings(),
         "alarm": watch.alarm if (watch := watch_for(settings)) else "off",
+        "curriculum": "none: every task as often as every other",
         "evaluate_every": "before the first step and after the last",
         "tokens_per_microbatch": "chosen by device",
         "environment": "none: one answer",

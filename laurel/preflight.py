@@ -24,7 +24,7 @@ from laurel.recovered import check_recovery
 from laurel.rewards import REWARDS, GradingSettings, Reward, learning
 from laurel.rollout import Limits
 from laurel.score_parts import check_score_parts
-from laurel.tasks import TaskSet, check_leak
+from laurel.tasks import Curriculum, TaskSet, check_leak, walk
 from laurel.tasks.normalise import normalised
 from laurel.taught import check_given
 from laurel.tree import Sampling
@@ -46,6 +46,7 @@ SETTINGS = {
     "limits": Limits,
     "optimiser": OptimiserSettings,
     "grading": GradingSettings,
+    "curriculum": Curriculum,
 }
 COMPARE_SIBLINGS = (LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised)
 NAMED_TASKS = 5
@@ -84,6 +85,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
             f"'{algorithm.name}' needs a reward.", hint="add reward: ..., or an environment that pays one."
         )
     _check_batch(algorithm, arguments)
+    walk(arguments["tasks"], arguments["curriculum"], seed=arguments["seed"])
     _check_schedule(algorithm, arguments["optimiser"], arguments["steps"])
     _check_learning(algorithm, arguments["reward"])
     check_without_labels(arguments)
@@ -395,6 +397,7 @@ def unread_arguments(arguments: Mapping[str, Any]) -> dict[str, str]:
         for name in ("reward", "grading", *(("environment",) if algorithm.source.self_play else ())):
             unread[name] = f"'{algorithm.name}' holds its samples against the {whom}"
     if not learns_from_rewards(algorithm):
+        unread["curriculum"] = f"'{algorithm.name}' draws no answers that a reward pays for"
         unread["alarm"] = f"'{algorithm.name}' draws no answers that a reward pays for"
     if judged and arguments["held_out_reward"] is not None and not learns_from_rewards(algorithm):
         unread["reward"] = f"'{algorithm.name}' learns from none, and held_out_reward judges the held-out tasks"

@@ -32,7 +32,7 @@ from laurel.rollout import Limits, LocalSampler
 from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers, phase
 from laurel.score_parts import try_score_parts
 from laurel.session import Session
-from laurel.tasks import Cursor, TaskSet
+from laurel.tasks import Curriculum, Cursor, TaskSet, walk
 from laurel.taught import TaughtExperience, check_teacher
 from laurel.tree import Sampling
 
@@ -67,6 +67,7 @@ def train(
     expert: Expert | ExpertFunction | Policy | AnotherPolicy | None = None,
     grading: GradingSettings | None = None,
     alarm: Alarm | None = None,
+    curriculum: Curriculum | None = None,
     evaluate_every: int | None = None,
     evaluation_samples: int = 1,
     checkpoint_every: int = 20,
@@ -112,6 +113,8 @@ def train(
         grading: deadlines, retries and the failure budget of the reward.
         alarm: "warn", "stop" or "off", or a `laurel.collapse.CollapseAlarm`: what is done about a policy that agrees
             with itself more and more, and learns nothing. None: "warn" where the reward reads no label, else "off".
+        curriculum: which tasks come next, by how often the policy solves those like them (`laurel.tasks.Curriculum`);
+            None: each comes once in every round through all of them.
         evaluate_every: evaluate after this many steps, beside the first and the last; None: only those two.
         evaluation_samples: answers per held-out task.
         checkpoint_every: write a checkpoint after this many steps, beside the last.
@@ -157,7 +160,7 @@ def train(
         store = stack.enter_context(_store(run, configuration, resume, _rates(arguments)))
         tracked = stack.enter_context(open_trackers(trackers, store))
         _begin(taught, policy, store, seed)
-        cursor = tasks.cursor(seed)
+        cursor = walk(tasks, curriculum, seed=seed)
         gather = _gather(arguments, sampler, grader, cursor, learner, store.directory)
         session = Session(
             policy, reference, learner, gather, cursor, judged, grader, judge, watched, environment, held_out,

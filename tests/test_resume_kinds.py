@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_resume import ALPHABET, ended, in_child, result, train
+from test_resume import ALPHABET, ended, in_child, result, sums, train
 
 import laurel
 from laurel.environments import Conversation, NumberGuessing
@@ -162,3 +163,20 @@ def test_what_an_expert_answered(moment: str, tmp_path: Path) -> None:
         left = [metric.sum for _, metric in run.metric("queries_left")]
         again = {tree.id.split(".")[0] for tree in run.trees(4)}
     assert left[0] > 0 and left[-1] == 0 and len(again) > 1
+
+
+@pytest.mark.parametrize("moment", ["after_sampling:4", "after_checkpoint:2"])
+def test_a_curriculum(moment: str, tmp_path: Path) -> None:
+    """What comes next follows from all scores so far, also from those before the checkpoint."""
+
+    def changes() -> dict[str, Any]:
+        tasks = tuple(replace(task, data={"hard": number % 3}) for number, task in enumerate(sums(0, 60)))
+        return {
+            "tasks": laurel.tasks.TaskSet("sums", tasks),
+            "reward": laurel.rewards.in_process(lambda task, text: float(len(text) % 2)),
+            "curriculum": laurel.tasks.Curriculum("hard", bar=0.3, window=8),
+        }
+
+    with killed_and_resumed(tmp_path, moment, changes) as run:
+        levels = [metric.mean for _, metric in run.metric("level")]
+    assert levels[-1] > levels[0], levels

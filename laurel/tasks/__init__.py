@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from laurel.tasks.curriculum import Curriculum, CurriculumCursor, walk
 from laurel.tasks.extraction import Extractor, after_marker, extractor, last_boxed
 from laurel.tasks.normalise import check_leak, leaks, normalised
 from laurel.tasks.rows import Columns
@@ -23,6 +24,8 @@ SOURCES: dict[str, Callable[..., TaskSet]] = {
 __all__ = [
     "SOURCES",
     "Columns",
+    "Curriculum",
+    "CurriculumCursor",
     "Cursor",
     "Extractor",
     "Message",
@@ -41,4 +44,5 @@ __all__ = [
     "parquet",
     "reasoning_gym",
     "theorems",
+    "walk",
 ]

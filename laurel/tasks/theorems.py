@@ -13,11 +13,11 @@ from laurel.tasks.task import Task
 from laurel.tasks.task_set import TaskSet
 from laurel.tasks.template import Template
 
-_PLAIN_PART = 0.7
-"""How often an open part of a theorem becomes a variable, and not something compound."""
+_PLAIN_PART = 0.6
+"""How often an open part of a theorem becomes a variable, and not something compound, at first."""
 
-_VAIN_DRAWS = 500
-"""After so many draws in a row that bring nothing new, a difficulty is used up."""
+_VAIN_DRAWS = 200
+"""After so many draws in a row that bring nothing new, a theorem is used up."""
 
 
 def theorems(
@@ -41,7 +41,8 @@ def theorems(
 
     Args:
         database: "implication", "propositional", or the path of a `.mm` file.
-        count: how many tasks; difficulties are drawn in turn, and one that is used up is left out.
+        count: how many tasks. Difficulties are drawn from in turn, and so are the most general theorems of each; one
+            whose cases are used up is left out.
         steps: the greatest difficulty.
         difficulties: only these; None: all from 0 to `steps`.
         longest: most symbols of a statement, without the one in front.
@@ -88,21 +89,38 @@ def _drawn(
 ) -> Iterator[tuple[Found, Term]]:
     """Statements with the first theorem that covers each, difficulty after difficulty in turn."""
     generator = random.Random(f"theorems/{seed}")
-    by_level = {level: [found for found in known if found.steps == level] for level in wanted}
+    left = {level: [found for found in known if found.steps == level] for level in wanted}
     seen: set[Term] = set()
-    while any(by_level.values()):
+    while any(left.values()):
         for level in wanted:
-            for _ in range(_VAIN_DRAWS if by_level[level] else 0):
-                term = _case(system, generator, generator.choice(by_level[level]).term, names)
-                if len(system.written(term)) > longest or term in seen:
-                    continue
-                found = next(found for found in known if covers(system, found.term, term))
-                if found.steps == level and _may_be_cited(system, term, found):
-                    seen.add(term)
+            while left[level]:
+                found = left[level].pop(0)
+                term = _new_case(system, generator, found, known, names, longest, seen)
+                if term is not None:
+                    left[level].append(found)
                     yield found, term
                     break
-            else:
-                by_level[level] = []
+
+
+def _new_case(
+    system: Grammar,
+    generator: random.Random,
+    found: Found,
+    known: Sequence[Found],
+    names: list[str],
+    longest: int,
+    seen: set[Term],
+) -> Term | None:
+    """A case of a theorem that is no case of an earlier one, and is new; None where there seems to be none."""
+    for _ in range(_VAIN_DRAWS):
+        term = _case(system, generator, found.term, names)
+        if len(system.written(term)) > longest or term in seen:
+            continue
+        first = next(each for each in known if covers(system, each.term, term))
+        if first is found and _may_be_cited(system, term, found):
+            seen.add(term)
+            return term
+    return None
 
 
 def _case(system: Grammar, generator: random.Random, general: Term, names: list[str]) -> Term:
@@ -121,14 +139,19 @@ def _case(system: Grammar, generator: random.Random, general: Term, names: list[
 
 
 def _formula(system: Grammar, generator: random.Random, kind: str, names: list[str]) -> Term:
-    """A variable, or a syntax axiom over variables."""
-    syntax = [label for label, (axiom, parts) in system.syntax.items() if axiom.expression[0] == kind and parts]
-    if generator.random() < _PLAIN_PART or not syntax:
-        return (generator.choice([name for name in names if system.kinds[name] == kind]),)
-    label = generator.choice(syntax)
-    axiom = system.syntax[label][0]
-    kinds = [hypothesis.expression[0] for hypothesis in axiom.hypotheses]
-    return (label, *(generator.choice([name for name in names if system.kinds[name] == each]) for each in kinds))
+    """A variable, or a syntax axiom over such formulas; compound ones get rarer with each that they hold."""
+    term: list[str] = []
+    wanted, plain = [kind], _PLAIN_PART
+    while wanted:
+        kind = wanted.pop()
+        syntax = [label for label, (axiom, parts) in system.syntax.items() if axiom.expression[0] == kind and parts]
+        if generator.random() < plain or not syntax:
+            term.append(generator.choice([name for name in names if system.kinds[name] == kind]))
+            continue
+        term.append(generator.choice(syntax))
+        plain = 1 - (1 - plain) * (1 - _PLAIN_PART)
+        wanted += reversed([each.expression[0] for each in system.syntax[term[-1]][0].hypotheses])
+    return tuple(term)
 
 
 def _may_be_cited(system: Grammar, term: Term, found: Found) -> bool:
