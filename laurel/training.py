@@ -137,11 +137,8 @@ def train(
     try_score_parts(algorithm, arguments["reward"], tasks, environment, grading or GradingSettings())
     if isinstance(policy, str | Path):
         policy = arguments["policy"] = load(str(policy))
-    shown, usable = progress or Silent(), check_fit(policy, arguments)
-    for line in newly_left_out(arguments, usable):
-        shown.told(line)
-    arguments |= usable
-    tasks, held_out = arguments["tasks"], arguments["held_out"]
+    shown = progress or Silent()
+    tasks, held_out = _use_what_fits(policy, arguments, shown)
     teacher = arguments["teacher"] = None if teacher is None else loaded_teacher(policy, teacher)
     arguments["expert"] = None if expert is None else found_expert(arguments)
     check_trackers(trackers)
@@ -174,6 +171,15 @@ def train(
 
 
 def _grader(policy: Policy, reward: Any, settings: GradingSettings, start: Reference | None) -> Grader:
+def _use_what_fits(policy: Policy, arguments: dict[str, Any], shown: ProgressView) -> tuple[TaskSet, TaskSet | None]:
+    """Leave rows out that the policy cannot read, see `check_fit`, and say so; the sets, as they are in `arguments`."""
+    usable = check_fit(policy, arguments)
+    for line in newly_left_out(arguments, usable):
+        shown.told(line)
+    arguments |= usable
+    return arguments["tasks"], arguments["held_out"]
+
+
     return Grader(reward_for(policy, reward, start), settings)
 
 
