@@ -20,6 +20,7 @@ from laurel.learner.schedule import check_total_steps
 from laurel.lengths import check_demonstrations, check_prompts, prompt_lengths, usable_answers
 from laurel.policy import Policy, check_reading, reward_models_in
 from laurel.preferences import Kind
+from laurel.rationalised import check_hints, hinted_tasks
 from laurel.recovered import check_recovery
 from laurel.rewards import REWARDS, GradingSettings, Reward, learning
 from laurel.rollout import Limits
@@ -89,6 +90,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     _check_schedule(algorithm, arguments["optimiser"], arguments["steps"])
     _check_learning(algorithm, arguments["reward"])
     check_without_labels(arguments)
+    check_hints(arguments)
     check_asked(arguments)
     check_given(arguments)
     check_recovery(arguments)
@@ -235,6 +237,8 @@ def check_fit(policy: Policy, arguments: Mapping[str, Any]) -> dict[str, TaskSet
         if source.self_play or source.given or arguments["algorithm"].recovers is not None:
             check_demonstrations(policy, arguments["tasks"])
         check_prompts(policy, arguments["tasks"], room)
+        if source.hint is not None:
+            check_prompts(policy, hinted_tasks(arguments["tasks"], source.hint), room)
     if held_out_judgements(arguments):
         sets["held_out"] = _usable(policy, arguments["algorithm"], arguments["held_out"])
     elif arguments["held_out"] is not None:

@@ -26,6 +26,7 @@ from laurel.policy import Policy, Reference, RewardModel, as_reward, asks_start,
 from laurel.policy.fingerprint import check_frozen, fingerprint
 from laurel.preflight import check_fit, check_parts
 from laurel.progress import ProgressView, Silent
+from laurel.rationalised import RationalisedExperience
 from laurel.recovered import RecoveredExperience, recovering
 from laurel.rewards import Grader, GradingSettings, LearningReward, Reward, learning
 from laurel.rollout import Limits, LocalSampler
@@ -170,7 +171,6 @@ def train(
     return store
 
 
-def _grader(policy: Policy, reward: Any, settings: GradingSettings, start: Reference | None) -> Grader:
 def _use_what_fits(policy: Policy, arguments: dict[str, Any], shown: ProgressView) -> tuple[TaskSet, TaskSet | None]:
     """Leave rows out that the policy cannot read, see `check_fit`, and say so; the sets, as they are in `arguments`."""
     usable = check_fit(policy, arguments)
@@ -288,7 +288,8 @@ def _gather(
     prompts, samples = arguments["prompts_per_step"], arguments["samples_per_prompt"] or SAMPLES_PER_PROMPT
     source = algorithm.source
     if isinstance(source, Sampled) and source.needs_reward and grader is not None:
-        return SampledExperience(
+        gather = SampledExperience if source.hint is None else RationalisedExperience
+        return gather(
             algorithm, credit, sampler, grader, environment, cursor, prompts, samples, _greedy(sampler, algorithm)
         )
     if isinstance(source, Asked):

@@ -25,6 +25,7 @@ from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, rem
 from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
 from laurel.algorithms.registry import METHODS
+from laurel.algorithms.star import star
 from laurel.algorithms.step_ppo import step_ppo
 from laurel.algorithms.trust_region import trpo
 from laurel.algorithms.vine_ppo import vine_ppo
@@ -71,6 +72,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "rloo",
     "simpo",
     "spin",
+    "star",
     "step_ppo",
     "trpo",
     "turn_ppo",

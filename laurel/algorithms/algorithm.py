@@ -56,6 +56,8 @@ class Sampled:
         taught: a teacher says what it would have written in place of every token; no reward is asked for.
         given: the share of the prompts of a step that come with the task's own `reference` answer in place of samples,
             where a teacher says what it would have written.
+        hint: what is put before the prompts of which no sample was accepted, which are then drawn once more; a template
+            over {reference} and the task's data. What is learned from stands below the prompt without it.
         recovers: how a reward is recovered from the tasks' own `reference` answers, which pays for the samples; no
             other is asked for.
     """
@@ -68,6 +70,7 @@ class Sampled:
     self_play: bool = False
     taught: bool = False
     given: float = 0.0
+    hint: str | None = None
     recovers: RewardForm | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +83,8 @@ class Sampled:
             raise ConfigurationError(
                 f"maximum_draws must be at least 1, got {self.maximum_draws}.", hint="1 draws each prompt once."
             )
+        if self.hint == "":
+            raise ConfigurationError("The hint is empty.", hint="such as hint='The answer is {reference}. '.")
         if self.step_separator == "":
             raise ConfigurationError("The separator of steps is empty.", hint=r'such as step_separator="\n".')
 

@@ -12,6 +12,7 @@ from laurel.algorithms.inverse_methods import airl, gail, iq_learn, max_ent_irl
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
 from laurel.algorithms.preference_methods import dpo, ipo, kto, online_dpo, orpo, simpo, spin
 from laurel.algorithms.ratio_methods import cispo, gspo, reinforce_plus_plus
+from laurel.algorithms.star import star
 from laurel.algorithms.step_ppo import step_ppo
 from laurel.algorithms.trust_region import trpo
 from laurel.algorithms.vine_ppo import vine_ppo
@@ -44,6 +45,7 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
             rloo,
             simpo,
             spin,
+            star,
             step_ppo,
             trpo,
             turn_ppo,

@@ -1,5 +1,6 @@
 """Credit: pure functions from graded trees to per-token advantages. numpy only."""
 
+from laurel.credit.accepted import Accepted
 from laurel.credit.continuations import (
     MonteCarloValues,
     Place,
@@ -36,6 +37,7 @@ from laurel.credit.temporal import Differences, temporal_differences
 from laurel.credit.turns import turn_targets
 
 __all__ = [
+    "Accepted",
     "Credit",
     "CreditRule",
     "CriticRule",

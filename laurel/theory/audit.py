@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from laurel.algorithms import Algorithm, Asked, Branching, Demonstrated, Sampled
-from laurel.credit import Credit, CreditRule, CriticRule, OffPolicyRule, ProcessScores
+from laurel.credit import Accepted, Credit, CreditRule, CriticRule, OffPolicyRule, ProcessScores
 from laurel.errors import ConfigurationError
 from laurel.objectives import Reduction, TokenBatch, TokenLoss, reads_rollouts
 from laurel.theory.branches import with_continuations
 from laurel.theory.designs import Experience, groups, with_greedy
-from laurel.theory.exact import history_values, return_gradient
+from laurel.theory.exact import history_values, path_returns, return_gradient, score_function_gradient
 from laurel.theory.examples import example_logits, example_world
 from laurel.theory.states import token_log_ratios, token_values
 from laurel.theory.steps import one_step_per_token, with_step_values
@@ -163,6 +163,7 @@ def audit(
     the chance of a signal, and among prompts it weighs the hard and the easy ones more. A critic, where
     there is one, knows the exact values, and says 0 where a limit cut a rollout off. Of a method that branches one
     continuation is drawn at each place: values are means, so more of them change the noise and not the expectation.
+    Of a method that learns from accepted rollouts alone the exact gradient is that of the chance to be accepted.
     Worlds have no text, so steps that would end at a separator are single tokens. A scorer of steps knows the exact
     values too; where its scores are paid as rewards it pays nothing.
 
@@ -194,7 +195,16 @@ def audit(
         behaviour=behaviour,
         old=logits if algorithm.corrects_sampler else None,
     )
-    return compare(algorithm.name, samples, estimated, return_gradient(world, logits))
+    return compare(algorithm.name, samples, estimated, _exact(algorithm, world, logits))
+
+
+def _exact(algorithm: Algorithm, world: World, logits: torch.Tensor) -> FloatArray:
+    """The gradient of the expected return; of the chance to be accepted, where that is all that counts."""
+    if not isinstance(algorithm.credit, Accepted):
+        return return_gradient(world, logits)
+    reached = [float(earned >= algorithm.credit.threshold) for earned in path_returns(world).tolist()]
+    paid = [[one] * len(path.tokens) for one, path in zip(reached, world.paths, strict=True)]
+    return score_function_gradient(world, logits, paid)
 
 
 def _check_estimates(algorithm: Algorithm) -> None:
