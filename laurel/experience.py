@@ -20,7 +20,7 @@ from laurel.preferences import Kind, Preference
 from laurel.rewards import Grader, learning
 from laurel.rollout import Job, LocalSampler, drawn_entropies
 from laurel.runs import phase
-from laurel.tasks import Cursor, CurriculumCursor, Task
+from laurel.tasks import CurriculumCursor, Cursor, Task
 from laurel.tree import Ending, FloatArray, Outcome, Score, Segment, Source, Tree
 
 
