@@ -79,6 +79,7 @@ _NAMES = {
     "methods": "laurel.plan",
     "parts": "laurel.listing",
     "policy_of_run": "laurel.restoring",
+    "revise": "laurel.revising",
     "rlhf": "laurel.human_feedback",
     "show": "laurel.showing",
     "train": "laurel.training",
@@ -148,6 +149,7 @@ __all__ = [
     "reinforce",
     "reinforce_plus_plus",
     "remax",
+    "revise",
     "rewards",
     "rlhf",
     "rloo",
@@ -238,6 +240,7 @@ if TYPE_CHECKING:
     from laurel.plan import methods
     from laurel.preferences import label
     from laurel.restoring import export, policy_of_run
+    from laurel.revising import revise
     from laurel.rewards import check_reward
     from laurel.rollout import Limits
     from laurel.runs import Run

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from laurel.errors import ConfigurationError, LaurelError
-from laurel.judge_commands import judge
+from laurel.judge_commands import judge, revise
 
 if TYPE_CHECKING:
     from laurel.runs import Run
@@ -310,6 +310,7 @@ def label(
 
 
 app.command()(judge)
+app.command()(revise)
 
 
 @app.command()

@@ -60,5 +60,52 @@ def judge(
     _tell(str(result))
 
 
+def revise(
+    model: Annotated[str, typer.Argument(help="Who answers, criticises and revises: a hub name or a directory.")],
+    tasks: Annotated[Path, typer.Option(help="A JSONL or Parquet file of prompts.")],
+    output: Annotated[Path, typer.Option(help="The file of revised answers, JSONL; it grows.")],
+    prompt: Annotated[
+        str, typer.Option(help="Column of the prompt, or a template such as 'Q: {question}'.")
+    ] = "question",
+    principles: Annotated[
+        Path | None, typer.Option(help="A constitution: YAML, JSON, or text with one principle per line.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=0, help="Of critique and revision.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token everywhere.")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Budget of every text.")] = 256,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many answers.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes every draw and which principle is taken.")] = 0,
+) -> None:
+    """Let a model answer, criticise its answer by a principle and revise it: demonstrations that nobody wrote.
+
+    Every text on the way is kept. What is answered already is not answered again: the same command goes on.
+
+    [bold]laurel revise my-model --tasks prompts.jsonl --principles constitution.yaml --output revised.jsonl[/bold]
+
+    Then: tasks: {name: jsonl, path: revised.jsonl, prompt: prompt, reference: answer} and algorithm: clone.
+    """
+    from laurel.revising import revise as start
+    from laurel.tasks import SOURCES
+
+    source = SOURCES["parquet" if tasks.suffix == ".parquet" else "jsonl"]
+    try:
+        result = start(
+            model,
+            source(str(tasks), prompt=prompt, reference=None),
+            output,
+            principles=principles,
+            rounds=rounds,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            limit=limit,
+            seed=seed,
+            show=_tell,
+        )
+    except KeyboardInterrupt:
+        _tell(f"\nInterrupted. What was revised is in {output}.")
+        raise typer.Exit(130) from None
+    _tell(str(result))
+
+
 def _tell(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)

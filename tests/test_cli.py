@@ -20,7 +20,7 @@ from laurel.runs import Run
 RUN = Path("runs/sums")
 COMMANDS = (
     "audit", "check", "demo", "eval", "explain", "export", "fit-reward-model", "judge", "label", "methods", "rlhf",
-    "inspect-reward", "parts", "show", "train",
+    "inspect-reward", "revise", "parts", "show", "train",
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ Second answer:
 {second}
 
 {principle}
-Which answer is that, 1 or 2? Answer 1 for the first or 2 for the second.
+Which answer is better by that, 1 or 2? Say 1 for the first or 2 for the second.
 """
 
 

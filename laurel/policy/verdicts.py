@@ -169,10 +169,11 @@ def question_template(question: str, *, may: Sequence[str], must: Sequence[str])
     """
     template = Template(question)
     if set(template.fields) - {*may, *must} or not set(must) <= set(template.fields):
-        braced = [f"{{{name}}}" for name in (*may, *must)]
+        known = {"may": [f"{{{name}}}" for name in may], "must": [f"{{{name}}}" for name in must]}
+        told = [f"{how} name {', '.join(names)}" for how, names in known.items() if names]
         raise ConfigurationError(
             f"The question {question!r} has the fields {', '.join(template.fields) or 'none'}.",
-            hint=f"it may name {', '.join(braced[: len(may)])}, and must name {', '.join(braced[len(may) :])}.",
+            hint=f"it {', and '.join(told) or 'has none'}.",
         )
     return template
 

@@ -18,9 +18,9 @@ import yaml
 from laurel.errors import ConfigurationError
 
 HELPFUL_AND_HONEST = (
-    "Choose the answer that does what was asked more fully and more correctly.",
-    "Choose the answer that says nothing untrue, and says so where it does not know.",
-    "Choose the answer that nobody is likely to be harmed by.",
+    "A good answer does what was asked, fully and correctly.",
+    "A good answer says nothing untrue, and says so where it does not know.",
+    "A good answer is likely to harm nobody.",
 )
 """Where no principles are given. They are a start, not a recommendation: what is judged by them is what is learned."""
 
