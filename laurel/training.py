@@ -180,6 +180,7 @@ def _use_what_fits(policy: Policy, arguments: dict[str, Any], shown: ProgressVie
     return arguments["tasks"], arguments["held_out"]
 
 
+def _grader(policy: Policy, reward: Any, settings: GradingSettings, start: Reference | None) -> Grader:
     return Grader(reward_for(policy, reward, start), settings)
 
 
