@@ -5,10 +5,17 @@ from collections.abc import Callable
 from laurel.environments.conversation import Conversation, Dialogue
 from laurel.environments.environment import Environment, Episode, Turn, runs_in_process
 from laurel.environments.number_guessing import NumberGuessing
+from laurel.environments.proving import Metamath
+from laurel.environments.reflexion import Reflexion
 from laurel.environments.shaped import Shaped
 from laurel.environments.single_turn import SingleTurn
 
-ENVIRONMENTS: dict[str, Callable[..., Environment]] = {"number_guessing": NumberGuessing, "single_turn": SingleTurn}
+ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
+    "metamath": Metamath,
+    "number_guessing": NumberGuessing,
+    "reflexion": Reflexion,
+    "single_turn": SingleTurn,
+}
 """The environments that a recipe names."""
 
 __all__ = [
@@ -17,7 +24,9 @@ __all__ = [
     "Dialogue",
     "Environment",
     "Episode",
+    "Metamath",
     "NumberGuessing",
+    "Reflexion",
     "Shaped",
     "SingleTurn",
     "Turn",

@@ -9,7 +9,7 @@ from laurel.formal.grammar import Grammar
 from laurel.formal.kernel import ProofError
 from laurel.formal.search import Found, principal_theorems
 from laurel.formal.statements import Assertion, Claim, Hypothesis
-from laurel.formal.systems import grammar
+from laurel.formal.systems import claim_of, grammar
 from laurel.formal.tactics import Backward
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Grammar",
     "Hypothesis",
     "ProofError",
+    "claim_of",
     "elaborate",
     "grammar",
     "principal_theorems",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from laurel.errors import FormalError
-from laurel.formal import Claim, Grammar, ProofError, elaborate, grammar
+from laurel.formal import Claim, Grammar, ProofError, claim_of, elaborate, grammar
 from laurel.tasks.task import Task
 from laurel.tree import Failed
 
@@ -28,7 +28,7 @@ class MetamathProof:
     def __call__(self, task: Task, text: str) -> float | Failed:
         system = grammar(self.database)
         try:
-            claim = claim_of(system, task)
+            claim = claim_of(system, task.data)
         except FormalError as error:
             return Failed(f"task {task.id} cannot be proved or refuted: {error.message}")
         return float(refusal(system, claim, text, self.steps) is None)
@@ -55,24 +55,6 @@ def metamath_proof(*, database: str = "implication", steps: Steps = "cited") -> 
         FormalError: there is no such database, or it is not sound.
     """
     return MetamathProof(database, steps)
-
-
-def claim_of(system: Grammar, task: Task) -> Claim:
-    """What a task wants to be proved.
-
-    Raises:
-        FormalError: it says nothing that the database can state.
-    """
-    theorem, statement = task.data.get("theorem"), task.data.get("statement")
-    if isinstance(theorem, str):
-        return system.database.claim(theorem)
-    if not isinstance(statement, str):
-        raise FormalError(
-            "it has neither a 'statement' nor a 'theorem'.", hint="take laurel.tasks.theorems."
-        )
-    claim = system.database.goal(statement)
-    system.goal(claim)
-    return claim
 
 
 def refusal(system: Grammar, claim: Claim, text: str, steps: Steps = "cited") -> str | None:
