@@ -201,6 +201,8 @@ def component(kind: str, registry: Mapping[str, Callable[..., Any]], value: Any)
         raise unknown_key(kind, str(name), registry)
     if name == "weighted" and isinstance(settings.get("parts"), Mapping):
         settings["parts"] = {part: _part(kind, registry, part, pair) for part, pair in settings["parts"].items()}
+    if kind == "environment" and isinstance(settings.get("reward"), str | Mapping):
+        settings["reward"] = component(f"{kind} '{name}': reward", rewards(), settings["reward"])
     return _made(f"{kind} '{name}'", registry[name], settings)
 
 

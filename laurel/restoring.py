@@ -80,6 +80,8 @@ def _again(kind: str, makers: Mapping[str, Callable[..., Any]], recorded: Any, d
             if "parts" in settings:
                 parts = settings["parts"].items()
                 settings["parts"] = {part: (_again(kind, makers, own, directory), by) for part, (own, by) in parts}
+            if kind == "environment" and settings.get("reward") is not None:
+                settings["reward"] = _again("reward", rewards(), settings["reward"], directory)
             return maker(**arguments(f"{kind} '{name}'", maker, settings))
     if isinstance(recorded, str) and ":" in recorded and "<" not in recorded and not recorded.startswith("__main__"):
         return component(kind, makers, recorded)
