@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from test_resume_kinds import killed_and_resumed
 
 import laurel
 from laurel.errors import ConfigurationError, RewardError
-from laurel.policy import Comparison, JudgedReward, Policy, Rubric, SelfJudged
+from laurel.policy import Comparison, JudgedReward, PairJudge, Policy, Rubric, SelfJudged
+from laurel.preferences import JudgeTeacher, rankings
 from laurel.rewards import LearningReward, in_process
 from laurel.runs import Run
 from laurel.tasks import Task, TaskSet
@@ -56,7 +61,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
         policy=policy,
         tasks=TaskSet("verdicts", tuple(demonstrations())),
         algorithm=laurel.clone(),
-        steps=90,
+        steps=130,
         prompts_per_step=32,
         optimiser=laurel.OptimiserSettings(learning_rate=7e-3),
         run=directory / "run",
@@ -173,3 +178,74 @@ def test_what_judges_itself_needs_another_to_be_held_against(tmp_path: Path) -> 
     with pytest.raises(ConfigurationError, match="at least 1, got 0"):
         SelfJudged(refresh_every=0)
     assert not (tmp_path / "run").exists()
+
+
+def answers_file(path: Path) -> Path:
+    """Every prompt with four answers, of which one or two begin with the letter that the judge likes."""
+    rows = [
+        {"prompt": task.prompt, "answers": [f"a{one}", f"b{one}", f"c{other}", f"d{other}"]}
+        for place, task in enumerate(PROMPTS)
+        for one, other in [("abcd"[place % 4], "abcd"[place // 4 % 4])]
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.slow
+def test_labels_of_a_judge_teach_a_policy_and_a_reward_model(judge: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.jsonl"
+    said = laurel.judge(answers_file(tmp_path / "answers.jsonl"), labels, str(judge), comparison=PREFERS)
+    assert said.bias is not None and said.bias.pairs == 6 * len(PROMPTS)
+    judged = rankings(labels, ranks="ranks")
+    known = [task for task in judged if sum(answer[0] == "a" for answer in task.answers) == 1]  # type: ignore[attr-defined]
+    right = [task.reference is not None and task.reference[0] == "a" for task in known]
+    assert sum(right) > 0.85 * len(right) > 40
+    policy = tiny()
+    laurel.train(
+        policy=policy, tasks=judged, algorithm=laurel.dpo(), steps=30, prompts_per_step=16, optimiser=QUICK,
+        run=tmp_path / "dpo",
+    )  # fmt: skip
+    assert liked(policy) > 0.8
+    laurel.fit_reward_model(
+        policy=tiny(), tasks=judged, steps=40, prompts_per_step=16, optimiser=QUICK, run=tmp_path / "fitted"
+    )
+    learned = tiny()
+    reinforced(tmp_path / "run", tmp_path / "fitted", policy=learned)
+    assert liked(learned) > 0.8
+
+
+def test_a_judge_is_asked_while_the_policy_learns(judge: Path, tmp_path: Path) -> None:
+    reward = laurel.LabelledReward(JudgeTeacher(PairJudge(laurel.policy.load(str(judge)), PREFERS), "tie"), labels=6)
+    run = reinforced(tmp_path / "run", reward, steps=2)
+    kept = [json.loads(line) for line in (tmp_path / "run" / "labels.jsonl").read_text().splitlines()]
+    known = [row for row in kept if (row["answers"][0][0] == "a") != (row["answers"][1][0] == "a")]
+    assert len(kept) == 6 and run.configuration["reward"]["teacher"]["judge"]["type"] == "PairJudge"
+    assert all((row["ranks"] == [1, 2]) == (row["answers"][0][0] == "a") for row in known)
+
+
+def test_check_asks_a_judge_and_explain_counts_it(judge: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('{"question": "ab>", "answer": "ac"}\n{"question": "ad>", "answer": "bb"}\n')
+    recipe = tmp_path / "recipe.yaml"
+    settings = {
+        "policy": {"name": "tiny", "alphabet": ALPHABET, "hidden_size": 32, "context_length": 16},
+        "tasks": {"name": "jsonl", "path": str(tmp_path / "q.jsonl")},
+        "algorithm": "grpo",
+        "limits": {"max_new_tokens": 2},
+        "reward": {"name": "judge", "model": str(judge), "rubric": {"question": "{answer}?", "verdicts": ["y", "n"]}},
+    }
+    recipe.write_text(json.dumps(settings))
+    report = laurel.check(recipe)
+    assert report.passed and "tasks: ok: 4 answers were judged, from" in str(report)
+    too_long = laurel.check(recipe, ["reward.rubric.question='{prompt}{answer}abcdabcdabcdabcd?'"])
+    assert not too_long.passed and "could not be judged" in str(too_long) and "context holds 16" in str(too_long)
+    assert re.search(r"KiB +judge\b", explained(recipe))
+    itself_judging = ["reward={name: self_judge, rubric: {question: '{answer}?', verdicts: [y, n]}}"]
+    assert re.search(r"KiB +copy that judges", explained(recipe, itself_judging))
+    itself = laurel.check(recipe, itself_judging)
+    assert itself.passed and "reads no label" in str(itself)
+
+
+def explained(recipe: Path, overrides: Sequence[str] = ()) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(laurel.explain(recipe, overrides))
+    return console.export_text()
