@@ -78,14 +78,13 @@ class Metamath(Conversation):
     def _shown(self, system: Grammar, goals: list[str]) -> str:
         """Goals as text, their open parts numbered anew so that equal states read the same."""
         names: dict[str, str] = {}
-        compact = all(len(symbol) == 1 for symbol in (*system.database.constants - {"wff", "|-"}, *system.kinds))
         written = []
         for goal in goals[: self.shown_goals]:
             symbols = [
                 names.setdefault(symbol, str(len(names) + 1)) if symbol.startswith("?") else symbol
                 for symbol in goal.split()
             ]
-            written.append(("" if compact else " ").join(symbols))
+            written.append(("" if system.compact else " ").join(symbols))
         return SEPARATOR.join(written) + ":"
 
 

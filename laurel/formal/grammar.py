@@ -173,6 +173,18 @@ class Grammar:
                 stack.append((symbol,))
         return stack[0]
 
+    @cached_property
+    def compact(self) -> bool:
+        """Whether every symbol of a statement, and every label that a proof cites, is a single character, so that no
+        spaces are needed between them."""
+        stated = {symbol for rule in self.rules.values() for symbol in rule.assertion.expression[1:]}
+        formed = {symbol for axiom, _ in self.syntax.values() for symbol in axiom.expression[1:]}
+        return all(len(word) == 1 for word in {*stated, *formed, *self.kinds, *self.rules})
+
+    def text(self, term: Term) -> str:
+        """A term as a task shows it: without a kind in front, and without spaces where none are needed."""
+        return ("" if self.compact else " ").join(self.written(term))
+
     def formation(self, term: Term, labels: dict[str, str]) -> list[str]:
         """The labels that build a term without unknown parts on the stack of a proof.
 

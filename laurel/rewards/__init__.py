@@ -9,6 +9,7 @@ from laurel.rewards.numbers import Number, answer_in, numbers_in
 from laurel.rewards.programs import code
 from laurel.rewards.proofs import metamath_proof
 from laurel.rewards.reward import Reward, gives_parts, in_process, needs_siblings, reads_labels
+from laurel.rewards.statements import formal_statement
 from laurel.rewards.steps import Aggregation, StepScorer, aggregate, each_step, step_scores
 from laurel.rewards.tool_calls import tool_call
 from laurel.rewards.verifiers import exact_match, from_environment, math_answer, numeric_answer, reasoning_gym_answer
@@ -18,6 +19,7 @@ from laurel.tree import Failed, Score
 REWARDS: dict[str, Reward] = {
     "code": code,
     "exact_match": exact_match,
+    "formal_statement": formal_statement,
     "from_environment": from_environment,
     "majority_vote": majority_vote,
     "math_answer": math_answer,
@@ -52,6 +54,7 @@ __all__ = [
     "code",
     "each_step",
     "exact_match",
+    "formal_statement",
     "from_environment",
     "gives_parts",
     "in_process",

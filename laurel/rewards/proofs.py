@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from laurel.errors import FormalError
-from laurel.formal import Claim, Grammar, ProofError, claim_of, elaborate, grammar
+from laurel.formal import Steps, claim_of, grammar, refusal
 from laurel.tasks.task import Task
 from laurel.tree import Failed
-
-Steps = Literal["cited", "all"]
 
 
 @dataclass(frozen=True)
@@ -55,17 +53,3 @@ def metamath_proof(*, database: str = "implication", steps: Steps = "cited") -> 
         FormalError: there is no such database, or it is not sound.
     """
     return MetamathProof(database, steps)
-
-
-def refusal(system: Grammar, claim: Claim, text: str, steps: Steps = "cited") -> str | None:
-    """Why an answer does not prove a claim; None where it does."""
-    labels = text.split()
-    try:
-        if steps == "cited":
-            if all(len(label) == 1 for label in system.rules):
-                labels = list("".join(labels))
-            labels = elaborate(system, claim, labels)
-        system.database.verify(claim, labels)
-    except ProofError as error:
-        return error.message
-    return None

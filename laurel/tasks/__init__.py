@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from laurel.tasks.curriculum import Curriculum, CurriculumCursor, walk
 from laurel.tasks.extraction import Extractor, after_marker, extractor, last_boxed
+from laurel.tasks.formalisations import formalisations
 from laurel.tasks.normalise import check_leak, leaks, normalised
 from laurel.tasks.rows import Columns
 from laurel.tasks.sources import from_iterable, jsonl, parquet, reasoning_gym
@@ -13,6 +14,7 @@ from laurel.tasks.template import Template
 from laurel.tasks.theorems import theorems
 
 SOURCES: dict[str, Callable[..., TaskSet]] = {
+    "formalisations": formalisations,
     "from_iterable": from_iterable,
     "jsonl": jsonl,
     "parquet": parquet,
@@ -36,6 +38,7 @@ __all__ = [
     "after_marker",
     "check_leak",
     "extractor",
+    "formalisations",
     "from_iterable",
     "jsonl",
     "last_boxed",

@@ -74,7 +74,7 @@ def theorems(
             break
         data = _data(system, term, found)
         where = f"theorems, task {len(tasks)}"
-        reference = _joined(system, found.proof)
+        reference = ("" if system.compact else " ").join(found.proof)
         tasks.append(Task(f"{database}-{seed}-{len(tasks)}", template.fill(data, where), reference, data))
     if len(tasks) < count:
         raise TaskError(
@@ -169,12 +169,7 @@ def _may_be_cited(system: Grammar, term: Term, found: Found) -> bool:
 def _data(system: Grammar, term: Term, found: Found) -> dict[str, str | int]:
     written = system.written(term)
     return {
-        "formula": _joined(system, written),
+        "formula": system.text(term),
         "statement": " ".join(("|-", *written)),
         "difficulty": found.steps,
     }
-
-
-def _joined(system: Grammar, words: Sequence[str]) -> str:
-    """Words of single characters need no space between them, if all that could stand there are such."""
-    return ("" if all(len(word) == 1 for word in (*words, *system.rules)) else " ").join(words)

@@ -138,4 +138,11 @@ def test_a_run_records_what_the_set_is():
         "tasks": 5,
         "fingerprint": numbered(5).fingerprint,
     }
-    assert set(laurel.tasks.SOURCES) == {"from_iterable", "jsonl", "parquet", "reasoning_gym", "theorems"}
+    assert set(laurel.tasks.SOURCES) == {
+        "formalisations",
+        "from_iterable",
+        "jsonl",
+        "parquet",
+        "reasoning_gym",
+        "theorems",
+    }
