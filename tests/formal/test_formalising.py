@@ -1,4 +1,4 @@
-"""Controlled English is read exactly, formal statements are compared by name and by truth, and the chain tells the truth."""
+"""Controlled English is read exactly, statements are compared by names and by truth, and the chain says what holds."""
 
 from __future__ import annotations
 
