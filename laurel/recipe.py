@@ -287,6 +287,8 @@ def _convert(where: str, annotation: Any, value: Any) -> Any:
     options = _options(annotation)
     if isinstance(value, str) and ":" in value and any(typing.get_origin(option) is Callable for option in options):
         return _import(where, value)
+    if isinstance(value, Mapping) and any(_of_functions(option) for option in options):
+        return {key: _convert(f"{where}.{key}", Callable[..., Any], inner) for key, inner in value.items()}
     rows = any(typing.get_origin(option) is Iterable for option in options)
     if rows and isinstance(value, list):
         return value  # the source that takes them reads them, and complains by number
@@ -298,6 +300,12 @@ def _convert(where: str, annotation: Any, value: Any) -> Any:
         return adapter.validate_python(value)
     except pydantic.ValidationError as error:
         raise _unfit(where, value, options) from error
+
+
+def _of_functions(annotation: Any) -> bool:
+    """Whether an annotation is that of functions by name, which a recipe writes as package.module:function."""
+    inner = typing.get_args(annotation)
+    return typing.get_origin(annotation) is Mapping and typing.get_origin(inner[1]) is Callable
 
 
 def _settings(where: str, kind: Callable[..., Any], values: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from laurel.rewards.agreement import Meaning, SiblingReward, majority_vote, sema
 from laurel.rewards.check import CheckReport, check_reward, try_reward
 from laurel.rewards.control import random_reward
 from laurel.rewards.grader import Grader, GradingSettings
+from laurel.rewards.graders import grader
 from laurel.rewards.learning import LearningReward, learning
 from laurel.rewards.numbers import Number, answer_in, numbers_in
 from laurel.rewards.programs import code
@@ -21,6 +22,7 @@ REWARDS: dict[str, Reward] = {
     "exact_match": exact_match,
     "formal_statement": formal_statement,
     "from_environment": from_environment,
+    "grader": grader,
     "majority_vote": majority_vote,
     "math_answer": math_answer,
     "metamath_proof": metamath_proof,
@@ -57,6 +59,7 @@ __all__ = [
     "formal_statement",
     "from_environment",
     "gives_parts",
+    "grader",
     "in_process",
     "learning",
     "majority_vote",

@@ -1,0 +1,5 @@
+"""Graders of the reinforcement-fine-tuning schema."""
+
+from laurel.rewards.graders.schema import SchemaGrader, grader
+
+__all__ = ["SchemaGrader", "grader"]
