@@ -9,8 +9,8 @@ Watched in every step, over the samples that were drawn (failed ones, and answer
 A policy is sharp where agreement is high, or its entropy is a small part of what it was at the beginning. That alone is
 how learning ends, also where it went well. The alarm sounds where it did not, each reason once in a run:
 
-    fallen        a held-out score fell below the best one: its interval lies below that one's, or, in a policy that is
-                  sharp, its mean does
+    fallen        a held-out score fell below the best one, task by task: the 95 % interval of the mean difference lies
+                  below 0, or the interval of the score below that of the best one
     unjudged      the policy is sharp, its reward reads no label, and no held-out score tells whether it is right
     one_answer    nearly all answers of the step are one and the same, to different prompts, as they were not at first
     short         answers have shrunk to a small part of their length at the beginning
@@ -23,9 +23,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from laurel.credit import is_continuation
 from laurel.errors import ConfigurationError, RunError
-from laurel.evaluation import Evaluation
+from laurel.evaluation import Evaluation, interval
 from laurel.metrics import Metric
 from laurel.rewards import Meaning, Reward, reads_labels
 from laurel.tree import Ending, Tree
@@ -78,7 +80,7 @@ class _Seen:
 
     first: dict[str, list[float]] = field(default_factory=dict)
     in_a_row: dict[str, int] = field(default_factory=dict)
-    best: list[float] | None = None
+    best: dict[str, Any] | None = None
     sharp: str = ""
     sounded: list[str] = field(default_factory=list)
 
@@ -114,18 +116,17 @@ class CollapseWatch:
 
     def evaluated(self, step: int, evaluation: Evaluation) -> list[str]:
         """What to warn of after the held-out tasks were scored."""
-        best, mean = self._seen.best, evaluation.mean
-        if best is None or mean > best[0]:
-            self._seen.best = [mean, evaluation.low, evaluation.high, step]
+        best, by_task = self._seen.best, task_means(evaluation.trees)
+        told = f"{evaluation.mean:.3f} [{evaluation.low:.3f}, {evaluation.high:.3f}]"
+        if best is None or evaluation.mean > best["mean"]:
+            told = f"{told} after step {step}"
+            self._seen.best = {"mean": evaluation.mean, "low": evaluation.low, "told": told, "by_task": by_task}
             return []
-        sharp = self._seen.sharp
-        if not (evaluation.high < best[1] or (sharp and mean < best[1])) or not self._new("fallen"):
+        changes = np.array([by_task[name] - mean for name, mean in best["by_task"].items() if name in by_task])
+        if not (evaluation.high < best["low"] or interval(changes)[2] < 0) or not self._new("fallen"):
             return []
-        while_sharp = f", while {sharp}" if sharp else ""
-        return [
-            f"the held-out score fell from {best[0]:.3f} [{best[1]:.3f}, {best[2]:.3f}] after step {best[3]:.0f} to "
-            f"{mean:.3f} [{evaluation.low:.3f}, {evaluation.high:.3f}]{while_sharp}"
-        ]
+        while_sharp = f", while {self._seen.sharp}" if self._seen.sharp else ""
+        return [f"the held-out score fell from {best['told']} to {told}{while_sharp}"]
 
     def state(self) -> dict[str, Any]:
         """Everything that later steps depend on, as JSON."""
@@ -242,6 +243,15 @@ def agreement_metrics(trees: Sequence[Tree], meaning: Meaning) -> dict[str, Metr
     if len({tree.task_id for tree in trees}) >= FEWEST_PROMPTS and answers:
         found["one_answer"] = Metric(max(answers.values()), answers.total())
     return found
+
+
+def task_means(trees: Sequence[Tree]) -> dict[str, float]:
+    """The mean reward of the rollouts of each task that did not fail, by its id."""
+    found: dict[str, list[float]] = {}
+    for tree in trees:
+        rewards = [rollout.reward for rollout in tree.rollouts if rollout.outcome and not rollout.outcome.failed]
+        found.setdefault(tree.task_id, []).extend(rewards)
+    return {name: sum(rewards) / len(rewards) for name, rewards in found.items() if rewards}
 
 
 def _mean(metric: Metric | None) -> float:

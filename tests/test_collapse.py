@@ -13,9 +13,9 @@ from test_learning_without_labels import RIGHT_MODE, TASKS, WRONG_MODE, policy, 
 from test_resume_kinds import killed_and_resumed
 
 import laurel
-from laurel.collapse import CollapseAlarm, CollapseWatch, agreement_metrics, meaning_of
+from laurel.collapse import CollapseAlarm, CollapseWatch, agreement_metrics, meaning_of, task_means
 from laurel.errors import ConfigurationError, RunError
-from laurel.evaluation import Evaluation
+from laurel.evaluation import Evaluation, averaged
 from laurel.metrics import Metric
 from laurel.policy import Policy
 from laurel.progress import Terminal
@@ -24,7 +24,7 @@ from laurel.rewards import Meaning, exact_match, majority_vote, random_reward, s
 from laurel.runs import Run
 from laurel.tasks import Task, TaskSet
 from laurel.training import train
-from laurel.tree import Ending, Outcome, Segment, Source, Tree
+from laurel.tree import Ending, Failed, Outcome, Score, Segment, Source, Tree
 
 
 def fan(task: str, *texts: str) -> Tree:
@@ -57,8 +57,13 @@ def sounds(watch: CollapseWatch, *steps: tuple[list[Tree], dict[str, Metric]]) -
     return [number for number, (trees, said) in enumerate(steps, 1) if watch.step(trees, said)[1]]
 
 
-def scored(mean: float, half: float = 0.05) -> Evaluation:
-    return Evaluation("held_out", mean, mean - half, mean + half, 100, 0, ())
+def scored(*rewards: float) -> Evaluation:
+    """One answer to each of ten held-out tasks, or ten answers that score the same."""
+    trees = []
+    for place, reward in enumerate(rewards * (10 // len(rewards))):
+        answer = fan(f"held {place}", "x")
+        trees.append(answer.with_outcomes({1: Outcome(Ending.TERMINATED, "eos", Score(reward))}))
+    return averaged("held_out", trees)
 
 
 def test_what_is_measured_by_hand() -> None:
@@ -73,8 +78,8 @@ def test_what_is_measured_by_hand() -> None:
 
 def test_agreement_alone_is_how_learning_ends() -> None:
     quiet = watch()
-    quiet.evaluated(0, scored(0.3))
-    assert not sounds(quiet, *[(AGREED, metrics())] * 6) and not quiet.evaluated(6, scored(0.9))
+    quiet.evaluated(0, scored(0.0))
+    assert not sounds(quiet, *[(AGREED, metrics())] * 6) and not quiet.evaluated(6, scored(1.0))
     assert not sounds(watch(labels=True, judged=False), *[(AGREED, metrics())] * 6)
 
 
@@ -91,17 +96,32 @@ def test_entropy_is_held_against_the_beginning() -> None:
     assert not sounds(watch(judged=False), *[(TORN, {})] * 9)
 
 
+SIX = (1.0,) * 6 + (0.0,) * 4
+
+
 def test_a_held_out_score_that_falls() -> None:
-    """0.48 lies below the interval [0.55, 0.65], and its own interval [0.43, 0.53] does too; that of 0.52 does not."""
-    for score, sharp, heard in ((0.48, False, True), (0.52, False, False), (0.52, True, True), (0.56, True, False)):
+    """Of ten tasks six are solved at best. Four of them lost is a mean change of -0.4 in [-0.77, -0.03]; three lost,
+    -0.3, may be chance: [-0.65, 0.05]. So may four lost and two others won: the same score, with more changes.
+    """
+    four, three, exchanged = (0.0,) * 4 + SIX[4:], (0.0,) * 3 + SIX[3:], (0.0,) * 4 + (1.0,) * 4 + (0.0,) * 2
+    for now, sharp, heard in ((four, False, True), (four, True, True), (three, True, False), (exchanged, True, False)):
         one = watch()
-        one.evaluated(0, scored(0.4))
-        one.evaluated(5, scored(0.6))
+        assert not one.evaluated(0, scored(*(0.0,) * 9, 1.0)) and not one.evaluated(5, scored(*SIX))
         sounds(one, *[(AGREED if sharp else TORN, metrics())] * 3)
-        said = one.evaluated(10, scored(score))
-        assert bool(said) is heard, (score, sharp, said)
-        assert not said or ("from 0.600 [0.550, 0.650] after step 5" in said[0] and ("100%" in said[0]) is sharp)
-        assert not one.evaluated(15, scored(0.1)) or not heard, "each reason is told once"
+        said = one.evaluated(10, scored(*now))
+        assert bool(said) is heard, (now, said)
+        assert not said or (
+            "fell from 0.600 [0.313, 0.832] after step 5 to 0.200" in said[0] and ("100%" in said[0]) is sharp
+        )
+        assert bool(one.evaluated(15, scored(*(0.0,) * 10))) is not heard, "each reason is told once"
+
+
+def test_a_score_that_falls_by_the_same_everywhere() -> None:
+    """Equal changes have no spread, and so no interval; the scores have."""
+    one = watch()
+    one.evaluated(0, scored(1.0))
+    assert one.evaluated(5, scored(0.0))
+    assert task_means([fan("a", "x").with_outcomes({1: Outcome(Ending.TERMINATED, "eos", Failed("died"))})]) == {}
 
 
 def test_one_answer_to_every_prompt_and_answers_that_shrink() -> None:
