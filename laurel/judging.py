@@ -14,6 +14,7 @@ from laurel.policy import Policy, as_reward, reward_for
 from laurel.recipe import component, policies, rewards
 from laurel.restoring import Judgement, judgement_of_run, policy_of_run
 from laurel.rewards import Grader, Reward
+from laurel.rewards.sub_goals import paid_by
 from laurel.rollout import LocalSampler
 from laurel.runs import is_run
 from laurel.tasks import TaskSet
@@ -73,7 +74,8 @@ def eval(
     if how.environment is None:
         check_prompts(policy, tasks, sampler.path_limit)
     less = "lower max_live_rows or max_new_tokens, or take a device with more memory."
-    with Grader(reward_for(policy, how.reward), how.grading) as grader, enough_memory(f"evaluating {tasks.name}", less):
+    judge = reward_for(policy, paid_by(how.reward, how.environment))
+    with Grader(judge, how.grading) as grader, enough_memory(f"evaluating {tasks.name}", less):
         return evaluate(
             sampler,
             grader,

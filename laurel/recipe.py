@@ -199,6 +199,8 @@ def component(kind: str, registry: Mapping[str, Callable[..., Any]], value: Any)
         if isinstance(name, str) and ":" in name:
             return _made(f"{kind} {name}", _import(kind, name), settings)
         raise unknown_key(kind, str(name), registry)
+    if kind == "environment" and settings.get("environment") is not None and name in registry:
+        settings["environment"] = component(kind, registry, settings["environment"])
     if name == "weighted" and isinstance(settings.get("parts"), Mapping):
         settings["parts"] = {part: _part(kind, registry, part, pair) for part, pair in settings["parts"].items()}
     if kind == "environment" and isinstance(settings.get("reward"), str | Mapping):
@@ -284,7 +286,13 @@ def _convert(where: str, annotation: Any, value: Any) -> Any:
     for option in _options(annotation):
         if dataclasses.is_dataclass(option) and isinstance(option, type) and isinstance(value, Mapping):
             return _settings(where, option, arguments(where, option, value))
+        if typing.get_origin(option) in (dict, Mapping) and isinstance(value, Mapping):
+            inner = typing.get_args(option)[1]
+            if dataclasses.is_dataclass(inner):
+                return {key: _convert(f"{where}: {key}", inner, item) for key, item in value.items()}
     options = _options(annotation)
+    if len(options) == 1 and dataclasses.is_dataclass(annotation) and not isinstance(value, annotation):  # type: ignore[arg-type]
+        raise _unfit(where, value, options)
     if isinstance(value, str) and ":" in value and any(typing.get_origin(option) is Callable for option in options):
         return _import(where, value)
     if isinstance(value, Mapping) and any(_of_functions(option) for option in options):

@@ -77,6 +77,11 @@ def _again(kind: str, makers: Mapping[str, Callable[..., Any]], recorded: Any, d
         made = maker if isinstance(maker, type) else typing.get_type_hints(maker).get("return")
         if name is not None and getattr(made, "__name__", None) == name:
             settings = {key: value for key, value in recorded.items() if key != "type"}
+            if kind == "environment" and "environment" in settings:
+                settings["environment"] = _again(kind, makers, settings["environment"], directory)
+            if "goals" in settings:
+                goals = settings["goals"].items()
+                settings["goals"] = {goal: {k: v for k, v in own.items() if k != "type"} for goal, own in goals}
             if "parts" in settings:
                 parts = settings["parts"].items()
                 settings["parts"] = {part: (_again(kind, makers, own, directory), by) for part, (own, by) in parts}

@@ -29,6 +29,7 @@ from laurel.progress import ProgressView, Silent
 from laurel.rationalised import RationalisedExperience
 from laurel.recovered import RecoveredExperience, recovering
 from laurel.rewards import Grader, GradingSettings, LearningReward, Reward, learning
+from laurel.rewards.sub_goals import paid_by
 from laurel.rollout import Limits, LocalSampler
 from laurel.runs import Run, check_trackers, is_run, open_run, open_trackers, phase
 from laurel.score_parts import try_score_parts
@@ -151,8 +152,9 @@ def train(
         sampler = LocalSampler(policy, drawn, budgets, max_live_rows=max_live_rows, seed=seed)
         judged = LocalSampler(policy, evaluation_sampling or drawn, budgets, max_live_rows=max_live_rows, seed=seed)
         judging, nobody = grading or GradingSettings(), reward is None and environment is None
+        paid = paid_by(arguments["reward"], environment)
         reference, compared = _references(policy, algorithm, teacher, asks_start(reward) or asks_start(watched_reward))
-        grader = None if nobody else stack.enter_context(_grader(policy, reward, judging, reference))
+        grader = None if nobody else stack.enter_context(_grader(policy, paid, judging, reference))
         judge, watched = _judges(stack, policy, (held_out_reward, watched_reward), judging, reference)
         learner = _learner(policy, algorithm, optimiser, critic, compared, steps, seed, tokens_per_microbatch)
         store = stack.enter_context(_store(run, configuration, resume, _rates(arguments)))

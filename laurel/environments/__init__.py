@@ -9,12 +9,15 @@ from laurel.environments.proving import Metamath
 from laurel.environments.reflexion import Reflexion
 from laurel.environments.shaped import Shaped
 from laurel.environments.single_turn import SingleTurn
+from laurel.environments.sub_goals import SubGoal, SubGoals
 
 ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
     "metamath": Metamath,
     "number_guessing": NumberGuessing,
     "reflexion": Reflexion,
+    "shaped": Shaped,
     "single_turn": SingleTurn,
+    "sub_goals": SubGoals,
 }
 """The environments that a recipe names."""
 
@@ -29,6 +32,8 @@ __all__ = [
     "Reflexion",
     "Shaped",
     "SingleTurn",
+    "SubGoal",
+    "SubGoals",
     "Turn",
     "runs_in_process",
 ]

@@ -49,6 +49,12 @@ class Shaped:
         """Whether the environment is marked so; then the potential must be quick, too."""
         return runs_in_process(self.environment)
 
+    def __getattr__(self, name: str) -> object:
+        """The tasks of the environment, where it has some: a recipe reads them as its own."""
+        if name == "tasks":
+            return self.environment.tasks  # type: ignore[attr-defined]
+        raise AttributeError(name)
+
     def start(self, task: Task, rollout_id: str) -> ShapedEpisode:
         """An episode of the environment."""
         return ShapedEpisode(self, task, self.environment.start(task, rollout_id))
