@@ -7,6 +7,7 @@ from typing import Any
 
 from laurel.algorithms import Algorithm, Sampled
 from laurel.errors import ConfigurationError
+from laurel.policy import is_judged_by
 from laurel.rewards import Reward, needs_siblings, reads_labels
 
 FEWEST = 3
@@ -30,6 +31,11 @@ def check_without_labels(arguments: Mapping[str, Any]) -> None:
     algorithm: Algorithm = arguments["algorithm"]
     if learns_from_rewards(algorithm) and needs_siblings(arguments["reward"]):
         _check_groups(algorithm, arguments["samples_per_prompt"], _fewest(arguments["reward"]))
+    if is_judged_by(arguments["reward"], arguments["policy"]):
+        raise ConfigurationError(
+            "reward: the policy that learns is the judge, and would move while it judges.",
+            hint="give a copy of it that stands still: laurel.policy.SelfJudged(...), in a recipe self_judge.",
+        )
     if arguments["held_out"] is None:
         return
     judge = "reward" if arguments["held_out_reward"] is None else "held_out_reward"

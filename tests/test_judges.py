@@ -15,9 +15,10 @@ from test_resume_kinds import killed_and_resumed
 
 import laurel
 from laurel.errors import ConfigurationError, RewardError
+from laurel.learner import EnsembleSettings
 from laurel.policy import Comparison, JudgedReward, PairJudge, Policy, Rubric, SelfJudged
 from laurel.preferences import JudgeTeacher, rankings
-from laurel.rewards import LearningReward, in_process
+from laurel.rewards import LearningReward, in_process, weighted
 from laurel.runs import Run
 from laurel.tasks import Task, TaskSet
 
@@ -173,6 +174,9 @@ def test_what_judges_itself_needs_another_to_be_held_against(tmp_path: Path) -> 
             reinforced(tmp_path / "run", reward, held_out=TaskSet("other", (Task("e", "dda>", "a"),)))
     with pytest.raises(ConfigurationError, match="at least 2"):
         reinforced(tmp_path / "run", SelfJudged(comparison=PREFERS), samples_per_prompt=1, algorithm=laurel.reinforce())
+    policy = tiny()
+    with pytest.raises(ConfigurationError, match=r"laurel.policy.SelfJudged"):
+        reinforced(tmp_path / "run", weighted({"itself": (JudgedReward(policy), 1.0)}), policy=policy)
     with pytest.raises(RewardError, match="none has begun"):
         laurel.eval(tiny(), PROMPTS, reward=SelfJudged(rubric=LIKES), max_new_tokens=2)
     with pytest.raises(ConfigurationError, match="at least 1, got 0"):
@@ -221,6 +225,21 @@ def test_a_judge_is_asked_while_the_policy_learns(judge: Path, tmp_path: Path) -
     known = [row for row in kept if (row["answers"][0][0] == "a") != (row["answers"][1][0] == "a")]
     assert len(kept) == 6 and run.configuration["reward"]["teacher"]["judge"]["type"] == "PairJudge"
     assert all((row["ranks"] == [1, 2]) == (row["answers"][0][0] == "a") for row in known)
+    assert sum(metric.count for _, metric in run.metric("labels/flips")) == 6
+    assert all(0 < metric.mean < 1 for _, metric in run.metric("labels/said_first"))
+
+
+def test_killed_between_two_labels_of_a_judge_the_run_measures_the_same(tmp_path: Path) -> None:
+    def changes() -> dict[str, Any]:
+        teacher = JudgeTeacher(lambda task, first, second: 0.9 if first > second else 0.3, "tie")
+        ensemble = EnsembleSettings(members=1, steps=1, pairs=2)
+        reward = laurel.LabelledReward(teacher, labels=6, labels_per_round=3, ensemble=ensemble)
+        held_out_reward = laurel.rewards.exact_match()
+        return {"reward": reward, "held_out_reward": held_out_reward, "algorithm": laurel.rloo()}
+
+    with killed_and_resumed(tmp_path, "before_update:2", changes) as run:
+        flips = [metric for _, metric in run.metric("labels/flips")]
+    assert [metric.count for metric in flips] == [3, 3] and all(metric.mean == 0 for metric in flips)
 
 
 def test_check_asks_a_judge_and_explain_counts_it(judge: Path, tmp_path: Path) -> None:

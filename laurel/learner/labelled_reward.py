@@ -269,6 +269,7 @@ class LabelledReward:
             "labels/skipped": Metric.of([float(verdict is None) for verdict in verdicts]),
             "labels/equal": Metric.of([float(verdict == 0.5) for verdict in verdicts]),
         } | ({"labels/foreseen": Metric.of(right)} if right else {})
+        metrics |= self.teacher.metrics() if hasattr(self.teacher, "metrics") else {}
         if not any(self.objective.teaches(list(scores_of(tree).values())) for tree in self._judged):
             return metrics
         open_pairs = [place for place in range(len(pairs)) if place not in chosen]

@@ -4,7 +4,7 @@ from laurel.policy.attention import AttentionPlan, LayerCall
 from laurel.policy.certainty import Certainty, CertaintyReader, negative_entropy, self_certainty
 from laurel.policy.critic import Critic, critic_for
 from laurel.policy.hindsight_reward import HindsightReward
-from laurel.policy.judged_reward import JudgedReward, judges_in
+from laurel.policy.judged_reward import JudgedReward, is_judged_by, judges_in
 from laurel.policy.learned_reward import LearnedReward
 from laurel.policy.load import load
 from laurel.policy.lora import LoraSettings
@@ -76,6 +76,7 @@ __all__ = [
     "export_recovered",
     "export_reward_model",
     "export_reward_models",
+    "is_judged_by",
     "judges_in",
     "load",
     "load_recovered",

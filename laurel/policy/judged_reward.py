@@ -68,7 +68,7 @@ class JudgedReward:
         fingerprint: str | None = None,
     ) -> None:
         check_judging(rubric, comparison, against, ties)
-        self.model, self._fingerprint = model, fingerprint
+        self.model, self._wanted = model, fingerprint
         self._settings = (rubric, comparison, against, ties)
 
     @property
@@ -87,7 +87,7 @@ class JudgedReward:
         if isinstance(self.model, Policy):
             return {"type": type(self).__name__, "model": self.model.description, **described(self._settings)}
         _ = self.policy  # what is loaded has files
-        kept = {"model": str(self.model), "fingerprint": fingerprint_of(str(self.model))}
+        kept = {"model": str(self.model), "fingerprint": self.fingerprint}
         return {"type": type(self).__name__, **kept, **described(self._settings)}
 
     @cached_property
@@ -96,12 +96,24 @@ class JudgedReward:
         if isinstance(self.model, Policy):
             return self.model
         policy = load(str(self.model))
-        if self._fingerprint not in (None, fingerprint_of(str(self.model))):
+        if self._wanted is not None:
+            _ = self.fingerprint
+        return policy
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the files of a model that has some.
+
+        Raises:
+            PolicyError: it is another one than was asked for.
+        """
+        found = fingerprint_of(str(self.model))
+        if self._wanted not in (None, found):
             raise PolicyError(
                 f"The judge in {self.model} is another one than it was.",
                 hint="put the one that was used back, or start a new run.",
             )
-        return policy
+        return found
 
     def __call__(self, task: Task, rollout: Rollout) -> Score | Failed:
         return self.score_rollouts([(task, rollout)])[0]
@@ -161,6 +173,12 @@ def judging(
     if against == "siblings":
         return lambda asked: _among_siblings(pairs, ties, asked)
     return lambda asked: _against_reference(pairs, ties, asked)
+
+
+def is_judged_by(reward: Any, policy: object) -> bool:
+    """Whether a reward, or a part of it, asks this very policy as it is."""
+    parts = getattr(reward, "rewards", ())
+    return (isinstance(reward, JudgedReward) and reward.model is policy) or any(is_judged_by(p, policy) for p in parts)
 
 
 def judges_in(reward: Any) -> list[Policy]:

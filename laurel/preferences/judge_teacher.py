@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from laurel.errors import ConfigurationError, RewardError
+from laurel.metrics import Metric
 from laurel.preferences.both_orders import AnyJudge, BothOrders, Disagreement, check_judge, in_both_orders
 from laurel.preferences.teachers import Query
 
 
-@dataclass(frozen=True)
+@dataclass
 class JudgeTeacher:
     """Says what a judge prefers, for `laurel.LabelledReward`, `laurel.preferences.taught` or any other teacher's place.
 
         laurel.LabelledReward(JudgeTeacher(laurel.policy.PairJudge(laurel.policy.load("my-judge"))), labels=200)
 
-    It has no state and draws nothing: the same question gets the same answer.
+    It draws nothing: the same question gets the same answer. A run records its bias beside the labels, as
+    `labels/said_first`, `labels/position` and `labels/flips` (see `BothOrders`).
 
     Attributes:
         judge: see `laurel.preferences.in_both_orders`.
@@ -29,14 +33,40 @@ class JudgeTeacher:
 
     judge: AnyJudge
     disagreement: Disagreement = "average"
+    _said: list[BothOrders] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_judge(self.judge)
         check_disagreement(self.disagreement)
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What a run records of it."""
+        return {"type": type(self).__name__, "judge": self.judge, "disagreement": self.disagreement}
+
+    def state(self) -> dict[str, Any]:
+        """Nothing that later answers depend on; a run that goes on asks again, and measures the same."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state()`: nothing was asked since."""
+        self._said.clear()
+
+    def metrics(self) -> dict[str, Metric]:
+        """The bias of what it said since this was last called."""
+        said, self._said = self._said, []
+        if not said:
+            return {}
+        return {
+            "labels/said_first": Metric.of([each.said_first for each in said]),
+            "labels/position": Metric.of([each.position for each in said]),
+            "labels/flips": Metric.of([float(each.flips) for each in said]),
+        }
+
     def __call__(self, query: Query) -> float | None:
         said = in_both_orders(self.judge, [(query.task, *query.answers)])[0]
         if isinstance(said, BothOrders):
+            self._said.append(said)
             return said.verdict(self.disagreement)
         raise RewardError(
             f"The judge failed on task {query.task.id}: {said.reason}.",

@@ -88,6 +88,12 @@ def test_a_teacher_says_what_both_orders_say() -> None:
     queries = [Query(TASK, pair) for pair in (("3", "2"), ("2", "3"), ("9", "1"))]
     said = [[JudgeTeacher(biased(2.0), way)(query) for query in queries] for way in ("average", "tie", "skip")]
     assert said == [[1.0, 0.0, 1.0], [0.5, 0.5, 1.0], [None, None, 1.0]]
+    teacher = JudgeTeacher(biased(2.0))
+    assert [teacher(query) for query in queries] == said[0] and teacher.metrics()["labels/flips"].sum == 2
+    assert teacher.metrics() == {}
+    teacher(queries[0])
+    teacher.load_state(teacher.state())
+    assert teacher.metrics() == {}
     assert [p.scores for p in taught(queries, JudgeTeacher(biased(2.0), "skip"))] == [(1.0, 0.0)]
     with pytest.raises(ConfigurationError, match="disagreement='draw'"):
         JudgeTeacher(biased(0.0), "draw")  # type: ignore[arg-type]
