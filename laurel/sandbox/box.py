@@ -84,7 +84,7 @@ def _live(member: Mapping[str, Any], plan: Mapping[str, Any], ends: Mapping[str,
             os.dup2(descriptor, stream)
         keep = {0, 1, 2, plan["status"], *(job[name] for name in ("source", "sink", "result") if job.get(name))}
         _close_others(keep)
-        confine(Bounds(**plan["bounds"]), plan["reads"], plan["lists"], writes)
+        confine(Bounds(**plan["bounds"]), plan["reads"], plan["lists"], [*writes, os.devnull])
     except BaseException as error:
         os.write(plan["status"], json.dumps({"fault": f"{type(error).__name__}: {error}"}).encode() + b"\n")
         return 70

@@ -313,7 +313,7 @@ def _readable() -> list[str]:
         folder = Path(str(name))
         if folder.is_dir():
             paths += [str(item) for item in folder.iterdir() if item.name not in ("site-packages", "dist-packages")]
-    paths.append("/etc/ld.so.cache")
+    paths += ["/etc/ld.so.cache", "/dev/urandom"]
     libraries = [Path(place) for place in ("/lib", "/lib64", "/usr/lib", "/usr/lib64")]
     for library in libraries:
         paths += [str(item) for item in library.iterdir() if _is_library(item)] if library.is_dir() else []

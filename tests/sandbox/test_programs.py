@@ -37,15 +37,17 @@ def test_a_script_that_fails_says_how():
 
 def test_what_programs_of_tasks_need_is_there():
     ended = run(
-        "import asyncio, concurrent.futures, dataclasses, decimal, hashlib, json, random, re, sqlite3, ssl, tempfile\n"
+        "import asyncio, concurrent.futures, dataclasses, decimal, hashlib, json, os, random, re\n"
+        "import sqlite3, ssl, tempfile\n"
         "async def later(x):\n    await asyncio.sleep(0.001); return x\n"
         "async def both(): return await asyncio.gather(later(1), later(2))\n"
         "with concurrent.futures.ThreadPoolExecutor(2) as pool: done = list(pool.map(str, [1, 2]))\n"
         "print(done, asyncio.run(both()))\n"
         "with tempfile.TemporaryFile(dir='.') as f: print(f.write(b'x'))\n"
+        "print('x', file=open(os.devnull, 'w')); print(len(open('/dev/urandom', 'rb').read(8)), len(os.urandom(8)))\n"
         "open('a', 'w').write('kept'); print(open('a').read(), __name__, len({'a', 'b'}))"
     )
-    assert ended.output == "['1', '2'] [1, 2]\n1\nkept __main__ 2\n", ended
+    assert ended.output == "['1', '2'] [1, 2]\n1\n8 8\nkept __main__ 2\n", ended
     order = "print([hash(x) for x in ('a', 'b')])"
     assert run(order).output == run(order).output
 
