@@ -32,6 +32,8 @@ class Rubric:
 
     under the judge's log-probabilities; nothing is drawn.
 
+    Source: for the mean of a scale, Liu et al. 2023 (G-Eval), arXiv 2303.16634, equation 1.
+
     Attributes:
         question: with the field {answer}, and perhaps {prompt}, {reference} (a task without one fails), and of a scale
             {lowest} and {highest}; None: `YES_OR_NO` or `ON_A_SCALE`.
