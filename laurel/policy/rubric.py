@@ -32,7 +32,7 @@ class Rubric:
 
     under the judge's log-probabilities; nothing is drawn.
 
-    Source: for the mean of a scale, Liu et al. 2023 (G-Eval), arXiv 2303.16634, equation 1.
+    Source: for the mean of a scale, Liu et al. 2023 (G-Eval), arXiv 2303.16634, without its chain of thought.
 
     Attributes:
         question: with the field {answer}, and perhaps {prompt}, {reference} (a task without one fails), and of a scale
