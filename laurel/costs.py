@@ -12,7 +12,7 @@ from laurel.algorithms import Algorithm, Asked, Sampled, TrustRegion
 from laurel.batch_plan import Batch
 from laurel.learner import CriticSettings
 from laurel.learner.pass_tokens import PassTokens
-from laurel.policy import Policy, SelfJudged, asks_start, judges_in, reward_models_in
+from laurel.policy import Policy, Reference, SelfJudged, asks_start, judges_in, reward_models_in, step_scorers_in
 from laurel.policy.fused_decoding import DecodingStep
 from laurel.policy.log_probs import CHUNK_ELEMENTS
 from laurel.recovered import recovery_memory, recovery_passes
@@ -95,15 +95,25 @@ def activations(policy: Policy, tokens: int) -> int:
 
 
 def _judges(settings: Mapping[str, Any]) -> dict[str, int]:
-    """The reward models that judge answers, each of an ensemble."""
+    """The models that judge answers or steps: reward models (each of an ensemble), judges, scorers of steps."""
     names = ("reward", "held_out_reward", "watched_reward")
     asked = {id(one): one for name in names for one in reward_models_in(settings[name])}
-    amounts = [one.head.nbytes + sum(p.nbytes for p in one.trunk.model.parameters()) for one in asked.values()]
-    judges = {id(one): sum(p.nbytes for p in one.model.parameters()) for n in names for one in judges_in(settings[n])}
-    return {
-        "reward model" if len(amounts) == 1 else f"{len(amounts)} reward models": sum(amounts),
-        "judge" if len(judges) == 1 else f"{len(judges)} judges": sum(judges.values()),
-    }
+    models = {key: _held(one.trunk) + (one.head.nbytes if hasattr(one, "head") else 0) for key, one in asked.items()}
+    judges = {id(one): _held(one) for name in names for one in judges_in(settings[name])}
+    scorers = {id(one): _held(one) for name in names for one in step_scorers_in(settings[name])}
+    counted = (("reward model", models), ("judge", judges), ("scorer of steps", scorers))
+    return {_counted(name, amounts): sum(amounts.values()) for name, amounts in counted}
+
+
+def _held(one: Policy | Reference) -> int:
+    """Bytes of weights; of a snapshot those that are its own."""
+    weights = one.model.parameters() if isinstance(one, Policy) else one.tensors().values()
+    return sum(tensor.nbytes for tensor in weights)
+
+
+def _counted(name: str, amounts: Mapping[int, int]) -> str:
+    one, *of = name.split(" of ")
+    return name if len(amounts) == 1 else " of ".join([f"{len(amounts)} {one}s", *of])
 
 
 def _reference_memory(algorithm: Algorithm, settings: Mapping[str, Any], copy: int) -> dict[str, int]:

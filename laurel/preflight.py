@@ -15,7 +15,7 @@ from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, TaskError
 from laurel.judged import judged
 from laurel.judged_evaluation import OF_DRAWN_ANSWERS, held_out_judgements
-from laurel.learner import CriticSettings, OptimiserSettings
+from laurel.learner import CriticSettings, OptimiserSettings, RecoverySettings
 from laurel.learner.schedule import check_total_steps
 from laurel.lengths import check_demonstrations, check_prompts, prompt_lengths, usable_answers
 from laurel.policy import Policy, check_reading, reward_models_in
@@ -87,7 +87,7 @@ def check_parts(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         )
     _check_batch(algorithm, arguments)
     walk(arguments["tasks"], arguments["curriculum"], seed=arguments["seed"])
-    _check_schedule(algorithm, arguments["optimiser"], arguments["steps"])
+    _check_schedules(algorithm, arguments)
     _check_learning(algorithm, arguments["reward"])
     check_without_labels(arguments)
     check_hints(arguments)
@@ -138,11 +138,32 @@ def _check_batch(algorithm: Algorithm, arguments: Mapping[str, Any]) -> None:
         )
 
 
-def _check_schedule(algorithm: Algorithm, settings: OptimiserSettings | None, steps: int) -> None:
-    """Refuse a warm-up that leaves a falling schedule no step."""
+def _check_schedules(algorithm: Algorithm, arguments: Mapping[str, Any]) -> None:
+    """Refuse a warm-up that leaves a falling schedule no step, of whatever learns in the run."""
+    steps, usage = arguments["steps"], algorithm.step
+    settings: OptimiserSettings | None = arguments["optimiser"]
+    plans: dict[str, tuple[OptimiserSettings, int]] = {}
+    alone = 0
+    if algorithm.needs_critic:
+        critic: CriticSettings = arguments["critic"] or CriticSettings()
+        alone = critic.prefit_updates
+        updates = (critic.epochs or usage.epochs) * (critic.minibatches or usage.minibatches)
+        plans["critic.optimiser"] = critic.optimiser, steps * updates
+    if algorithm.recovers is not None:
+        recovery: RecoverySettings = arguments["recovery"] or RecoverySettings()
+        plans["recovery.optimiser"] = recovery.optimiser, steps * recovery.updates
+    if steps <= alone:
+        raise ConfigurationError(
+            f"critic: it is fitted alone for {alone} steps of {steps}, so the policy never learns.",
+            hint="lower critic.prefit_updates, or take more steps.",
+        )
     if settings is not None:
-        total = steps * algorithm.step.epochs * algorithm.step.minibatches
-        check_total_steps(settings.schedule, warmup_steps=settings.warmup_steps, total_steps=total)
+        plans["optimiser"] = settings, (steps - alone) * usage.epochs * usage.minibatches
+    for name, (rates, total) in plans.items():
+        try:
+            check_total_steps(rates.schedule, warmup_steps=rates.warmup_steps, total_steps=total)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error.message}", hint=error.hint) from error
 
 
 def _check_learning(algorithm: Algorithm, reward: Reward | None) -> None:

@@ -95,6 +95,34 @@ def test_reward_models_that_pay_are_counted_too(tmp_path: Path) -> None:
     assert f"{2 * 4 * each / 1024:.1f} KiB 2 reward models" in flat({**online, "reward": str(tmp_path / "judge")})
 
 
+def test_whoever_scores_steps_is_counted_too(tmp_path: Path) -> None:
+    rows = [{"prompt": "ab>", "completions": ["a", "b"], "labels": [1, 0]}]
+    steps = {"policy": test_fitting.policy(), "tasks": laurel.preferences.step_labels(rows=rows, separator="ba")}
+    laurel.fit_reward_model(**steps, steps=1, prompts_per_step=1, run=tmp_path / "process")
+    parameters = test_fitting.policy().parameter_count
+    implicit = laurel.policy.ImplicitProcessReward(
+        test_fitting.policy(2), test_fitting.policy(3).snapshot("start"), beta=1.0
+    )
+    judge = laurel.rewards.step_scores(laurel.policy.StepJudge(test_fitting.policy(4), yes="a", no="b"))
+    online = {
+        "policy": test_fitting.policy(1),
+        "tasks": laurel.tasks.from_iterable([{"question": "ab>", "answer": "a"}]),
+        "algorithm": laurel.step_ppo(part="process"),
+        "limits": laurel.Limits(max_new_tokens=3),
+    }
+    saved = laurel.policy.SavedProcessReward(tmp_path / "process")
+    for scorer, told in (
+        (saved, f"{4 * (parameters + 16) / 1024:.1f} KiB reward model"),
+        (implicit, f"{2 * 4 * parameters / 1024:.1f} KiB 2 scorers of steps"),
+        (judge, f"{4 * parameters / 1024:.1f} KiB scorer of steps"),
+    ):
+        parts = {"right": (laurel.rewards.exact_match(), 1.0), "process": (scorer, 0.0)}
+        assert told in flat({**online, "reward": laurel.rewards.weighted(parts)}), told
+    soft = laurel.policy.SoftQReward(test_fitting.policy(5))
+    plain = {**online, "algorithm": laurel.rloo(), "reward": soft}
+    assert f"{4 * parameters / 1024:.1f} KiB reward model" in flat(plain)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -61,3 +61,46 @@ def test_a_minibatch_without_a_prompt_is_refused_before_anything_is_drawn(
     with pytest.raises(ConfigurationError, match=rf"3 minibatches of 2 prompts per step(.|\n)*lower {name}"):
         laurel.train(**small, **changes, prompts_per_step=2, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+FALLING = laurel.OptimiserSettings(schedule="linear", warmup_steps=8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimiser": FALLING}, r"optimiser: The run has 8 optimiser steps, which warmup_steps \(8\) uses up"),
+        ({"critic": laurel.CriticSettings(optimiser=FALLING)}, r"critic\.optimiser: The run has 8 optimiser steps"),
+        (
+            {"critic": laurel.CriticSettings(optimiser=FALLING, epochs=1), "steps": 5},
+            r"critic\.optimiser: The run has 5 optimiser steps",
+        ),
+        (
+            {"optimiser": FALLING, "critic": laurel.CriticSettings(prefit_updates=2), "steps": 4},
+            "optimiser: The run has 8 optimiser steps",
+        ),
+        ({"critic": laurel.CriticSettings(prefit_updates=2)}, "critic: it is fitted alone for 2 steps of 2"),
+        (
+            {"algorithm": laurel.gail(), "recovery": laurel.RecoverySettings(optimiser=FALLING, updates=3)},
+            r"recovery\.optimiser: The run has 6 optimiser steps",
+        ),
+    ],
+)
+def test_a_warm_up_that_uses_a_falling_schedule_up_is_refused_of_whatever_learns(
+    policy: laurel.policy.Policy, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """Two steps of four epochs each are eight optimiser steps; one step more leaves one for the fall."""
+    arguments: dict[str, Any] = {
+        "policy": policy,
+        "tasks": sets(["1>", "2>"], ["1", "2"]),
+        "algorithm": laurel.ppo(epochs=4),
+        "steps": 2,
+        "prompts_per_step": 2,
+        "limits": laurel.Limits(max_new_tokens=2),
+        **changes,
+    }
+    if "recovery" not in changes:
+        arguments["reward"] = laurel.rewards.exact_match()
+    with pytest.raises(ConfigurationError, match=message):
+        laurel.explain(arguments)
+    assert "together" in str(laurel.explain({**arguments, "steps": arguments["steps"] + 4}))

@@ -11,7 +11,7 @@ from laurel.policy.lora import LoraSettings
 from laurel.policy.packed import Packed, TreeLayout, pack
 from laurel.policy.pair_judge import Comparison, PairJudge
 from laurel.policy.policy import Policy, Reference, TokenScores
-from laurel.policy.process_reward import ImplicitProcessReward, ProcessReward
+from laurel.policy.process_reward import ImplicitProcessReward, ProcessReward, step_scorers_in
 from laurel.policy.read_rollouts import RolloutReader
 from laurel.policy.reading import check_reading
 from laurel.policy.reward_ensemble import RewardEnsemble, disagreement, mean_rewards, pessimistic
@@ -90,5 +90,6 @@ __all__ = [
     "reward_models_in",
     "self_certainty",
     "soft_q",
+    "step_scorers_in",
     "tiny",
 ]

@@ -20,7 +20,8 @@ from laurel.policy.packed import pack
 from laurel.policy.policy import Policy, Reference
 from laurel.policy.read_rollouts import RolloutReader, same_tokens
 from laurel.policy.reward_model import RewardModel
-from laurel.rewards.steps import Aggregation, aggregate, check_aggregation
+from laurel.policy.step_judge import StepJudge
+from laurel.rewards.steps import Aggregation, StepScores, aggregate, check_aggregation
 from laurel.tree import STEP_PART, FloatArray, IntArray, Rollout, Score, Source, Tree
 
 
@@ -151,6 +152,15 @@ class ImplicitProcessReward(_OfSteps):
 
     def scored(self, said: Sequence[float]) -> Score:
         return _score(np.array(said), "sum" if self.total else None)
+
+
+def step_scorers_in(reward: Any) -> list[Policy | Reference]:
+    """The policies that a reward asks about single steps, also in its parts: an implicit reward's two, a step judge."""
+    if isinstance(reward, ImplicitProcessReward):
+        return [reward.model, reward.reference]
+    if isinstance(reward, StepScores) and isinstance(reward.scorer, StepJudge):
+        return [reward.scorer.policy]
+    return [scorer for part in getattr(reward, "rewards", ()) for scorer in step_scorers_in(part)]
 
 
 def _score(steps: FloatArray, aggregation: Aggregation | None) -> Score:
