@@ -89,7 +89,7 @@ def check(claim: Claim, steps: Iterable[Step], assertions: Mapping[str, Assertio
             expression = claim.scope[step].expression
         else:
             assertion = _citable(step, number, claim, assertions)
-            expression = _applied(assertion, number, stack, claim, variables, budget)
+            expression = _applied(assertion, number, stack, claim, variables)
         budget -= len(expression)
         if budget < 0:
             raise ProofError(f"step {number}: the proof pushes too many symbols.", step=number, hint="use a lemma.")
@@ -111,7 +111,7 @@ def _citable(label: str, number: int, claim: Claim, assertions: Mapping[str, Ass
 
 
 def _applied(
-    assertion: Assertion, number: int, stack: list[Expression], claim: Claim, variables: set[str], budget: int
+    assertion: Assertion, number: int, stack: list[Expression], claim: Claim, variables: set[str]
 ) -> Expression:
     """Take the entries of an assertion's hypotheses off the stack, and return what it states of them."""
     where = f"step {number} ({assertion.label})"
@@ -135,8 +135,6 @@ def _applied(
         if length(hypothesis.expression, values) != len(entry) or substituted(hypothesis.expression, values) != entry:
             raise ProofError(f"{where}: '{shown(entry)}' is no instance of '{hypothesis.label}' here.", step=number)
     _check_disjoint(assertion, values, claim, variables, number)
-    if length(assertion.expression, values) > budget:
-        raise ProofError(f"{where}: the proof pushes too many symbols.", step=number, hint="use a lemma.")
     return substituted(assertion.expression, values)
 
 

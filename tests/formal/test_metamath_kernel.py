@@ -6,6 +6,8 @@ import pytest
 
 from laurel.errors import FormalError
 from laurel.formal import Database, ProofError, grammar
+from laurel.formal.kernel import Recall
+from laurel.formal.proofs import decode
 
 # A wff under a variable that a quantifier binds: what stands before it must not depend on that variable.
 QUANTIFIED = """
@@ -122,6 +124,16 @@ def test_a_compressed_proof_is_the_same_proof():
     database.verify(claim, words)
     # Z remembers a subproof, which the letter after the last label recalls: A A C is p, p, C p p.
     database.verify(database.goal("|- C C p p C C p p C p p"), ["(", "wi", "1", ")", "AABZDC"])
+
+
+@pytest.mark.parametrize(
+    ("letters", "number"),
+    [("A", 1), ("T", 20), ("UA", 21), ("UT", 40), ("VA", 41), ("YT", 120), ("UUA", 121), ("YYT", 620), ("UUUA", 621)],
+)
+def test_letters_count_as_the_language_says(letters: str, number: int):
+    """The table of appendix B: with no mandatory hypotheses and no labels, the first letter is the first subproof."""
+    claim = Database("$c wff |- $. ok $a |- $. two $p |- $= ok $.").claim("two")
+    assert decode(claim, ["(", ")", letters]) == [Recall(number - 1)]
 
 
 @pytest.mark.parametrize(
