@@ -9,8 +9,8 @@ Watched in every step, over the samples that were drawn (failed ones, and answer
 A policy is sharp where agreement is high, or its entropy is a small part of what it was at the beginning. That alone is
 how learning ends, also where it went well. The alarm sounds where it did not, each reason once in a run:
 
-    fallen        a held-out score fell below the best one, task by task: the 95 % interval of the mean difference lies
-                  below 0, or the interval of the score below that of the best one
+    fallen        a held-out score fell below the best one by `fall`, and more than chance would have it: the 95 %
+                  interval of the mean difference, task by task, lies below 0, or its own below that of the best one
     unjudged      the policy is sharp, its reward reads no label, and no held-out score tells whether it is right
     one_answer    nearly all answers of the step are one and the same, to different prompts, as they were not at first
     short         answers have shrunk to a small part of their length at the beginning
@@ -48,6 +48,7 @@ class CollapseAlarm:
         agreement: a policy is sharp from this mean share of the most frequent answer on.
         entropy: or from this part of its entropy at the beginning down.
         one_answer: the share of one answer among all from which on the prompt does not matter any more.
+        fall: how much lower than the best one a held-out score must be. The best of many is the best by chance, too.
         length: the part of their length at the beginning below which answers have shrunk.
     """
 
@@ -57,13 +58,14 @@ class CollapseAlarm:
     entropy: float = 0.05
     one_answer: float = 0.9
     length: float = 0.25
+    fall: float = 0.05
 
     def __post_init__(self) -> None:
         if self.action not in ("warn", "stop", "off"):
             raise ConfigurationError(f"alarm: there is no action {self.action!r}.", hint="use warn, stop or off.")
         if self.patience < 1:
             raise ConfigurationError(f"alarm: patience={self.patience} waits for no step.", hint="1 waits for one.")
-        for name in ("agreement", "entropy", "one_answer", "length"):
+        for name in ("agreement", "entropy", "one_answer", "length", "fall"):
             if not 0 < getattr(self, name) < 1:
                 raise ConfigurationError(
                     f"alarm: {name}={getattr(self, name)} is no share inside of (0, 1).", hint="see CollapseAlarm."
@@ -123,7 +125,8 @@ class CollapseWatch:
             self._seen.best = {"mean": evaluation.mean, "low": evaluation.low, "told": told, "by_task": by_task}
             return []
         changes = np.array([by_task[name] - mean for name, mean in best["by_task"].items() if name in by_task])
-        if not (evaluation.high < best["low"] or interval(changes)[2] < 0) or not self._new("fallen"):
+        by_chance = evaluation.high >= best["low"] and not interval(changes)[2] < 0
+        if by_chance or best["mean"] - evaluation.mean < self.alarm.fall or not self._new("fallen"):
             return []
         while_sharp = f", while {self._seen.sharp}" if self._seen.sharp else ""
         return [f"the held-out score fell from {best['told']} to {told}{while_sharp}"]

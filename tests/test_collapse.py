@@ -116,6 +116,17 @@ def test_a_held_out_score_that_falls() -> None:
         assert bool(one.evaluated(15, scored(*(0.0,) * 10))) is not heard, "each reason is told once"
 
 
+def test_a_small_fall_is_none_however_sure_it_is() -> None:
+    """Ten tasks that all lose a little lose more than chance would have it, and no more than 0.05."""
+    for lost, heard in ((0.04, False), (0.06, True)):
+        one = watch()
+        one.evaluated(0, scored(*(0.5, 0.6) * 5))
+        assert bool(one.evaluated(5, scored(*(0.5 - lost, 0.601 - lost) * 5))) is heard
+    strict = watch(fall=0.01)
+    strict.evaluated(0, scored(*(0.5, 0.6) * 5))
+    assert strict.evaluated(5, scored(*(0.46, 0.561) * 5))
+
+
 def test_a_score_that_falls_by_the_same_everywhere() -> None:
     """Equal changes have no spread, and so no interval; the scores have."""
     one = watch()
