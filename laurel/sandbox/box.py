@@ -1,8 +1,9 @@
 """The process between Laurel and the programs: it runs none of them itself, and ends with everything that it started.
 
-    Laurel  ->  box  ->  the first process of the new namespaces (it does nothing; all others there die with it)
-                     ->  the program, confined
-                     ->  its tests, confined, where there are some
+    Laurel  ->  the starter of boxes  ->  box  ->  the program, confined
+                                               ->  its tests, confined, where there are some
+                                               ->  the first process of the new name spaces, which does nothing; all
+                                                   others there die with it
 
 It holds no test and no program: each confined process reads its own job, after which nobody else can.
 """
@@ -13,11 +14,12 @@ import json
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from laurel.sandbox import kernel
@@ -26,8 +28,61 @@ from laurel.sandbox.roles import OUT_OF_MEMORY, ROLES
 
 
 def main() -> None:
-    """Start what the plan in the first argument says, wait for it, and say how each part ended."""
-    plan = json.loads(sys.argv[1])
+    """Start boxes as Laurel asks for them, until it is gone: see `laurel.sandbox.starting`."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    shared = json.loads(sys.argv[2])
+    boxes: set[int] = set()
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 1 << 16, 64)
+        if not message:
+            for box in boxes:
+                _end(box)
+            os._exit(0)
+        request = json.loads(message)
+        if "end" in request:
+            boxes.discard(request["end"])
+            answer = _end(request["end"])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                try:
+                    control.close()
+                    os.setsid()
+                    _box(_placed({**shared, **request}, descriptors))
+                finally:
+                    os._exit(1)
+            boxes.add(answer)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        control.send(b"%d" % answer)
+
+
+def _end(box: int) -> int:
+    """Kill a box with everything in its group, and reap it."""
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(box, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # it has no group of its own yet, and so has started nothing
+    return os.waitstatus_to_exitcode(os.waitpid(box, 0)[1])
+
+
+def _placed(plan: Mapping[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
+    """The plan with descriptors where it names their places."""
+    members = [
+        {
+            **member,
+            "job": descriptors[member["job"]],
+            "streams": [descriptors[place] for place in member["streams"]],
+            "result": None if member["result"] is None else descriptors[member["result"]],
+        }
+        for member in plan["members"]
+    ]
+    return {**plan, "members": members, **{name: descriptors[plan[name]] for name in ("status", "control")}}
+
+
+def _box(plan: Mapping[str, Any]) -> None:
+    """Start what a plan says, wait for it, and say how each part ended."""
     kernel.die_with_parent()
     namespaces = plan["namespaces"] and kernel.new_namespaces()
     if namespaces:
@@ -76,7 +131,7 @@ def _live(member: Mapping[str, Any], plan: Mapping[str, Any], ends: Mapping[str,
     """The life of a confined process."""
     try:
         with os.fdopen(member["job"], "rb") as file:
-            job = {**json.load(file), **ends, "result": member.get("result")}
+            job = {**json.load(file), **ends, "result": member["result"]}
         writes = [plan["folder"]] if member["writes"] else []
         if writes:
             os.chdir(plan["folder"])

@@ -7,7 +7,6 @@ import os
 import selectors
 import shutil
 import signal
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -24,12 +23,10 @@ from laurel.errors import SandboxError
 from laurel.sandbox import kernel
 from laurel.sandbox.confinement import Bounds
 from laurel.sandbox.roles import OUT_OF_MEMORY
+from laurel.sandbox.starting import REPORT, Box, starter
 
 GRACE_SECONDS = 30.0
 """How long a box may take beyond its program's deadline, on a busy machine, before it counts as broken."""
-
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "LANG": "C.UTF-8", "TZ": "UTC", "OMP_NUM_THREADS": "1"}
-"""All variables that a program finds. Sets have the same order every time: no score is a matter of chance."""
 
 _LOOK_SECONDS = 0.05
 _RESULT_BYTES = 1 << 20
@@ -151,30 +148,38 @@ def run_box(members: Sequence[Member], bounds: Bounds, *, namespaces: bool = Tru
         with ExitStack() as handed:
             for descriptor in (*theirs, control, nowhere):
                 handed.callback(os.close, descriptor)
+            files = [_file(handed, json.dumps(dict(member.job))) for member in members]
+            stdin = _file(handed, members[0].stdin)
             plan = {
-                "members": [],
+                "members": [_described(index, members) for index in range(len(members))],
                 "bounds": asdict(bounds),
-                "reads": _readable(),
-                "lists": [str(sysconfig.get_path("stdlib"))],
                 "folder": folder,
                 "namespaces": namespaces,
-                "environment": ENVIRONMENT,
-                "status": theirs[3],
-                "control": control,
+                "status": _STATUS,
+                "control": _CONTROL,
             }
-            inherited = [*theirs, control, nowhere]
-            for index, member in enumerate(members):
-                job, stdin = (_file(handed, text) for text in (json.dumps(dict(member.job)), member.stdin))
-                inherited += [job, stdin]
-                own = [stdin, theirs[0], theirs[1]] if index == 0 else [stdin, nowhere, nowhere]
-                described: dict[str, Any] = {"role": member.role, "job": job, "streams": own, "writes": member.writes}
-                if index == len(members) - 1 and member.role != "script":
-                    described["result"] = theirs[2]
-                plan["members"].append(described)  # type: ignore[attr-defined]
-            process = _start(plan, inherited)
-        stack.callback(_end, process)
+            shared = {"reads": _readable(), "lists": [str(sysconfig.get_path("stdlib"))]}
+            box = starter(shared).start(plan, [*theirs, control, nowhere, stdin, *files])
+        stack.callback(box.end)
         stack.callback(os.close, alive)
-        return _listen(process, streams, bounds, Path(folder))
+        return _listen(box, streams, bounds, Path(folder))
+
+
+_OUTPUT, _ERRORS, _RESULT, _STATUS, _CONTROL, _NOWHERE, _STDIN, _FIRST_JOB = range(8)
+"""The places of what a box is handed."""
+
+
+def _described(index: int, members: Sequence[Member]) -> dict[str, Any]:
+    """One confined process, as the box reads it. The last one writes the result, unless it is a script."""
+    member = members[index]
+    writes_result = index == len(members) - 1 and member.role != "script"
+    return {
+        "role": member.role,
+        "job": _FIRST_JOB + index,
+        "streams": [_STDIN, _OUTPUT, _ERRORS] if index == 0 else [_NOWHERE, _NOWHERE, _NOWHERE],
+        "writes": member.writes,
+        "result": _RESULT if writes_result else None,
+    }
 
 
 def outcome(said: Said, role: str) -> Ended:
@@ -213,34 +218,7 @@ def _file(stack: ExitStack, text: str) -> int:
     return file.fileno()
 
 
-def _start(plan: Mapping[str, Any], inherited: Sequence[int]) -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parents[2])
-    code = f"import sys; sys.path.insert(0, {root!r}); from laurel.sandbox.box import main; main()"
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-s", "-S", "-P", "-B", "-X", "utf8", "-c", code, json.dumps(plan)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=ENVIRONMENT,
-            pass_fds=inherited,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise SandboxError(f"A sandbox could not be started: {error}.", hint="look at the machine's memory.") from error
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the box with all that it started: they cannot leave its group."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    finally:
-        process.wait()
-
-
-def _listen(process: subprocess.Popen[bytes], streams: Mapping[str, int], bounds: Bounds, folder: Path) -> Said:
+def _listen(box: Box, streams: Mapping[str, int], bounds: Bounds, folder: Path) -> Said:
     received = {name: bytearray() for name in streams}
     most = {"output": bounds.output_bytes, "errors": bounds.output_bytes}
     overrun: Finish | None = None
@@ -265,17 +243,13 @@ def _listen(process: subprocess.Popen[bytes], streams: Mapping[str, int], bounds
     lines = [json.loads(line) for line in bytes(received["status"]).splitlines()]
     fault = next((line["fault"] for line in lines if "fault" in line), None)
     if fault is not None:
-        raise SandboxError(f"A sandbox could not confine its program, which was not run: {fault}.", hint=_REPORT)
+        raise SandboxError(f"A sandbox could not confine its program, which was not run: {fault}.", hint=REPORT)
     if not lines and overrun is None:
-        process.wait()
-        raise SandboxError(f"A sandbox died with code {process.returncode}.", hint=_REPORT)
+        raise SandboxError(f"A sandbox died with code {box.end()}.", hint=REPORT)
     status: dict[str, Any] = lines[-1] if lines else {"ended": {}, "late": False, "namespaces": False}
     output, errors = (bytes(received[name][: bounds.output_bytes]) for name in ("output", "errors"))
     result = _lines(bytes(received["result"]))
     return Said(status["ended"], status["late"], overrun, output, errors, result, status["namespaces"])
-
-
-_REPORT = "try `laurel.sandbox.run('print(1)')` by itself; the machine may be out of memory or processes."
 
 
 def _lines(data: bytes) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from laurel.sandbox import Bounds, Finish, kernel, outside, run
+from laurel.sandbox import Bounds, Finish, kernel, outside, run, starting
 from laurel.sandbox.outside import Ended, Member, outcome, run_box
 
 pytestmark = pytest.mark.skipif(kernel.missing() is not None, reason=f"no sandbox here: {kernel.missing()}")
@@ -52,6 +52,7 @@ def test_nothing_outside_is_read_written_reached_or_started(namespaces, tmp_path
     library = tmp_path / "library.py"  # something that may be read, as Python's library may
     library.write_text("x = 1")
     monkeypatch.setattr(outside, "_readable", lambda: [*readable, str(library)])
+    monkeypatch.setattr(starting, "_RUNNING", {})
     before = library.stat()
     new = Path(tempfile.gettempdir()) / f"laurel-attack-{os.getpid()}"
     packages = [path for path in Path(sysconfig.get_path("stdlib")).glob("*-packages/*/*") if path.is_file()]
@@ -208,16 +209,23 @@ def test_a_folder_does_not_grow_without_end():
     assert ended.exit_code == 1 and "File too large" in ended.errors
 
 
-def processes_of(folder: str) -> list[str]:
-    """Those whose arguments name a box's folder."""
+def processes_in(folder: str) -> list[str]:
+    """Those that work in a folder."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if folder.encode() in (entry / "cmdline").read_bytes():
+            if folder in os.readlink(entry / "cwd"):
                 found.append(entry.name)
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError:
             continue
     return found
+
+
+def children_of(process: str) -> list[str]:
+    try:
+        return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 @pytest.mark.parametrize("namespaces", [False, True])
@@ -229,9 +237,10 @@ def test_nothing_is_left_behind(namespaces):
     assert ended.well and "laurel-" in folder
     assert not Path(folder).exists()
     started = time.monotonic()
-    while processes_of(folder) and time.monotonic() - started < 20:  # killed, and on their way
+    while processes_in(folder) and time.monotonic() - started < 20:  # killed, and on their way
         time.sleep(0.02)
-    assert processes_of(folder) == []
+    assert processes_in(folder) == []
+    assert children_of(str(starting._RUNNING[os.getpid()].process.pid)) == []
 
 
 def test_a_box_dies_with_whoever_started_it():
@@ -239,21 +248,20 @@ def test_a_box_dies_with_whoever_started_it():
     root = str(Path(run.__code__.co_filename).parents[2])
     parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root})
 
-    def children_of(process: str) -> list[str]:
-        return Path(f"/proc/{process}/task/{process}/children").read_text().split()
-
     started = time.monotonic()
-    found: list[str] = []
-    inside: list[str] = []
-    while not inside and time.monotonic() - started < 20:
+    below: list[str] = []
+    while len(below) < 3 and time.monotonic() - started < 20:  # the starter, the box, the program
         time.sleep(0.02)
-        found = children_of(str(parent.pid))
-        inside = [child for box in found for child in children_of(box)]
+        below = descendants(str(parent.pid))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    while any(_lives(pid) for pid in [*found, *inside]) and time.monotonic() - started < 20:
+    while any(_lives(pid) for pid in below) and time.monotonic() - started < 20:
         time.sleep(0.02)
-    assert inside and not any(_lives(pid) for pid in [*found, *inside])
+    assert len(below) >= 3 and not any(_lives(pid) for pid in below)
+
+
+def descendants(process: str) -> list[str]:
+    return [pid for child in children_of(process) for pid in (child, *descendants(child))]
 
 
 def _lives(pid: str) -> bool:

@@ -1,9 +1,11 @@
 """What is asked about a program: its output, a call, its tests; and programs that would rather cheat than solve."""
 
+import os
+
 import pytest
 
 from laurel.errors import ConfigurationError, SandboxError
-from laurel.sandbox import Bounds, BrokenTests, Finish, call, judge, kernel, outside, run
+from laurel.sandbox import Bounds, BrokenTests, Finish, call, judge, kernel, outside, run, starting
 
 pytestmark = pytest.mark.skipif(kernel.missing() is not None, reason=f"no sandbox here: {kernel.missing()}")
 
@@ -241,15 +243,28 @@ def test_without_a_sandbox_nothing_runs(monkeypatch):
 
 def test_a_program_that_cannot_be_confined_is_not_run(monkeypatch):
     """A sandbox that fails is our fault, and no verdict on the program."""
+    monkeypatch.setattr(starting, "_RUNNING", {})
     monkeypatch.setattr(outside, "_readable", lambda: ["/proc/self/mem/none"])
     with pytest.raises(SandboxError, match="could not confine its program, which was not run: NotADirectoryError"):
         run("print(1)")
-    monkeypatch.setattr(outside.sys, "executable", "/bin/false")
-    with pytest.raises(SandboxError, match="died with code 1"):
+
+
+@pytest.mark.parametrize(("python", "message"), {"/bin/false": "died with code 1", "/no/python": "be started"}.items())
+def test_a_sandbox_that_does_not_start_says_so(python, message, monkeypatch):
+    monkeypatch.setattr(starting, "_RUNNING", {})
+    monkeypatch.setattr(starting.sys, "executable", python)
+    with pytest.raises(SandboxError, match=message):
         run("print(1)")
-    monkeypatch.setattr(outside.sys, "executable", "/no/such/python")
-    with pytest.raises(SandboxError, match="could not be started"):
+    monkeypatch.undo()
+    assert run("print(1)").well
+
+
+def test_a_starter_that_was_killed_is_started_again():
+    assert run("print(1)").well
+    starting._RUNNING[os.getpid()].process.kill()
+    with pytest.raises(SandboxError, match="What starts sandboxes died with code -9"):
         run("print(1)")
+    assert run("print(1)").well
 
 
 @pytest.mark.parametrize(
