@@ -123,7 +123,6 @@ def _settings(settings: Mapping[str, Any], said: Mapping[str, str]) -> list[tupl
         "critic": CriticSettings(),
         "recovery": RecoverySettings(),
         "grading": GradingSettings(),
-        "alarm": watch.alarm if (watch := watch_for(settings)) else "off",
         "curriculum": "none: every task as often as every other",
         "evaluate_every": "before the first step and after the last",
         "tokens_per_microbatch": "chosen by device",
@@ -136,6 +135,7 @@ def _settings(settings: Mapping[str, Any], said: Mapping[str, str]) -> list[tupl
     }
     told = {**{name: f"not read: {why}" for name, why in unread.items()}, **said}
     shown = {name: value for name, value in settings.items() if name not in ("algorithm", "progress", "resume")}
+    shown["alarm"] = watch.alarm if (watch := watch_for(settings)) else "off"
     return setting_rows(shown, meant, told)
 
 
