@@ -6,7 +6,7 @@ import ast
 import builtins
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from laurel.errors import ConfigurationError
@@ -45,7 +45,7 @@ class Code:
     @property
     def longest_seconds(self) -> float:
         """How long the grading of one answer may take by its own deadline."""
-        return self.seconds
+        return Bounds(seconds=self.seconds).clock_seconds
 
     def __call__(self, task: Task, text: str) -> Score | Failed:
         tests = _tests(task, self.tests)
@@ -108,7 +108,8 @@ def code(
             the task's prompt). What else it defines stays as it is for the tests, whatever the answer makes of it.
         setup: the column with code that runs before the tests.
         fraction: score the share of the tests that pass, instead of 1 for all.
-        seconds: for the program with all of its tests. Grading needs a deadline above it.
+        seconds: of processor time, for the program with all of its tests; on the clock it may take twice as long, and
+            grading needs a deadline above that.
         memory_bytes: for the program.
 
     Raises:
@@ -193,7 +194,7 @@ def _printed(program: str, cases: Sequence[Mapping[str, str]], bounds: Bounds) -
     """For each input whether the program prints the output, and whether it ended well for one at least. Spaces at the
     ends of lines, and empty lines at the end, do not count.
     """
-    deadline = time.monotonic() + bounds.seconds
+    deadline = time.monotonic() + bounds.clock_seconds
     passed: list[bool] = []
     loaded = False
     for case in cases:
@@ -201,7 +202,7 @@ def _printed(program: str, cases: Sequence[Mapping[str, str]], bounds: Bounds) -
         if left <= 0:
             passed.append(False)
             continue
-        ended = run(program, stdin=case["input"], bounds=Bounds(seconds=left, memory_bytes=bounds.memory_bytes))
+        ended = run(program, stdin=case["input"], bounds=replace(bounds, seconds=min(bounds.seconds, left / 2)))
         loaded = loaded or ended.well
         passed.append(ended.well and _lines(ended.output) == _lines(case["output"]))
     return passed, loaded

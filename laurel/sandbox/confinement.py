@@ -17,8 +17,8 @@ class Bounds:
     """How much a program may use.
 
     Attributes:
-        seconds: on the clock, from the moment it starts to run; what it still does then is killed. Its processor time
-            is bounded by as much.
+        seconds: of processor time, with its tests; what it still does then is killed. On the clock it may take twice
+            as long, so that a busy machine does not turn a right program into a slow one.
         memory_bytes: address space.
         output_bytes: of what it prints, to either stream.
         file_bytes: of one file. Files lie in an empty folder of its own, the only place where it can write.
@@ -27,7 +27,7 @@ class Bounds:
         open_files: at a time.
     """
 
-    seconds: float = 5.0
+    seconds: float = 4.0
     memory_bytes: int = 1 << 29
     output_bytes: int = 1 << 18
     file_bytes: int = 1 << 22
@@ -43,6 +43,11 @@ class Bounds:
                     f"{name}={value!r} is no bound for a program.",
                     hint=f"give a finite number, at least {least[name]}." if name in least else "give one above 0.",
                 )
+
+    @property
+    def clock_seconds(self) -> float:
+        """How long it may take on the clock."""
+        return 2 * self.seconds
 
 
 def confine(bounds: Bounds, reads: Sequence[str], lists: Sequence[str], writes: Sequence[str]) -> None:

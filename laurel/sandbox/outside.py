@@ -222,7 +222,7 @@ def _listen(box: Box, streams: Mapping[str, int], bounds: Bounds, folder: Path) 
     received = {name: bytearray() for name in streams}
     most = {"output": bounds.output_bytes, "errors": bounds.output_bytes}
     overrun: Finish | None = None
-    deadline = time.monotonic() + bounds.seconds + GRACE_SECONDS
+    deadline = time.monotonic() + bounds.clock_seconds + GRACE_SECONDS
     with selectors.DefaultSelector() as selector:
         for name, stream in streams.items():
             selector.register(stream, selectors.EVENT_READ, name)

@@ -118,11 +118,11 @@ def test_settings_that_make_no_sense_are_refused(settings):
 
 
 def test_the_deadline_of_grading_lies_above_that_of_the_program():
-    with pytest.raises(ConfigurationError, match=r"gives an answer 9 s, and grading gives it up after 10 s"):
+    with pytest.raises(ConfigurationError, match=r"gives an answer 18 s, and grading gives it up after 10 s"):
         Grader(code(seconds=9))
-    with pytest.raises(ConfigurationError, match=r"gives an answer 10 s"):
+    with pytest.raises(ConfigurationError, match=r"gives an answer 16 s"):
         Grader(weighted({"a": (code(), 1.0), "b": (code(tests="other"), 1.0), "c": (exact_match(), 1.0)}))
-    Grader(code(seconds=9), GradingSettings(timeout_seconds=11)).close()
+    Grader(code(seconds=9), GradingSettings(timeout_seconds=20)).close()
 
 
 def test_it_runs_in_grading_processes():

@@ -148,10 +148,13 @@ def add(a, b): return 0""",
 import gc, sys
 def add(a, b):
     frame = sys._getframe()
+    there = [value for value in gc.get_objects() if isinstance(value, (dict, list, tuple))]
     while frame:
-        for value in [*frame.f_globals.values(), *frame.f_locals.values(), *gc.get_objects()]:
-            if '8c1e_terces'[::-1] in repr(value)[:10**5]: return 3
+        there += [frame.f_globals, frame.f_locals, frame.f_code.co_consts, frame.f_code.co_names]
         frame = frame.f_back
+    for value in there:
+        for item in value.values() if isinstance(value, dict) else value:
+            if isinstance(item, str) and '8c1e_terces'[::-1] in item: return 3
     return 0""",
     "reaches through what it is given": "def add(a, b): return b.__globals__['secret_e1c8']",
 }
@@ -164,8 +167,10 @@ def test_who_does_not_solve_does_not_pass(name):
         "assert sorted([add(2, 2)]) == [4] and math.isclose(abs(add(1, 0)), 1)",
         "assert add(1, len) == secret_e1c8",
     ]
-    verdict = judge(CHEATS[name], tests, bounds=Bounds(seconds=1.0))
+    verdict = judge(CHEATS[name], tests, bounds=Bounds(seconds=0.4))
     assert verdict.passed == (False, False, False), verdict
+    if name in ("looks around", "rules the built-in names", "equals everything"):
+        assert verdict.why[2].startswith("AssertionError") and verdict.ended.well, verdict  # it was heard to the end
 
 
 def test_who_looks_around_would_find_what_is_there():

@@ -20,7 +20,7 @@ from laurel.rewards.graders.similarity import METRICS, REFUSED
 from laurel.rewards.graders.templates import GraderText, NotInTheAnswer
 from laurel.sandbox import Bounds, call, require
 
-PYTHON_BOUNDS = Bounds(seconds=5.0)
+PYTHON_BOUNDS = Bounds()
 _OPERATIONS = ("eq", "ilike", "like", "ne")
 
 

@@ -52,7 +52,7 @@ class SchemaGrader:
     def longest_seconds(self) -> float:
         """How long the grading of one answer may take by the graders' own deadlines."""
         graders = self.graded.graders.values() if isinstance(self.graded, Multi) else [self.graded]
-        return sum(PYTHON_BOUNDS.seconds for graded in graders if isinstance(graded, PythonCode))
+        return sum(PYTHON_BOUNDS.clock_seconds for graded in graders if isinstance(graded, PythonCode))
 
     def __call__(self, task: Task, text: str) -> Score | Failed:
         spaces = {"item": _item(task), "sample": _sample(text)}

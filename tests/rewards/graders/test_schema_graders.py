@@ -250,7 +250,7 @@ def test_where_it_runs_and_how_long():
     assert simple.runs_in_process and not code.runs_in_process
     for reward in (simple, code):  # grading processes make it again from its definition
         assert find(address(reward)) == reward
-    with pytest.raises(ConfigurationError, match="gives an answer 10 s"):
+    with pytest.raises(ConfigurationError, match="gives an answer 16 s"):
         Grader(weighted({"a": (code, 1.0), "b": (code, 1.0)}))
     both = {"type": "multi", "graders": {"same": SAME, "code": PYTHON}, "calculate_output": "min(same, code)"}
     report = check_reward([TASK], grader(both), settings=GradingSettings(workers=1))
