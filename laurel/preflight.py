@@ -10,7 +10,16 @@ from typing import Any
 from laurel.algorithms import Algorithm, Asked, Branching, Compared, Demonstrated, Sampled, TrustRegion
 from laurel.asked import check_asked
 from laurel.configuration import describe
-from laurel.credit import LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised, StepStandardised, Thumbs
+from laurel.credit import (
+    AnchorStates,
+    LeaveOneOut,
+    MonteCarloValues,
+    Preferred,
+    SiblingMean,
+    Standardised,
+    StepStandardised,
+    Thumbs,
+)
 from laurel.environments import Environment, SingleTurn, runs_in_process
 from laurel.errors import ConfigurationError, TaskError
 from laurel.judged import judged
@@ -49,7 +58,7 @@ SETTINGS = {
     "grading": GradingSettings,
     "curriculum": Curriculum,
 }
-COMPARE_SIBLINGS = (LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised)
+COMPARE_SIBLINGS = (AnchorStates, LeaveOneOut, MonteCarloValues, Preferred, SiblingMean, Standardised)
 NAMED_TASKS = 5
 
 

@@ -19,6 +19,7 @@ from laurel.algorithms.algorithm import (
 from laurel.algorithms.branching import Branching
 from laurel.algorithms.constraints import KL
 from laurel.algorithms.critic_methods import ppo, turn_ppo
+from laurel.algorithms.gigpo import gigpo
 from laurel.algorithms.imitation_methods import dagger, distill
 from laurel.algorithms.inverse_methods import airl, gail, iq_learn, max_ent_irl
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
@@ -30,7 +31,9 @@ from laurel.algorithms.step_ppo import step_ppo
 from laurel.algorithms.trust_region import trpo
 from laurel.algorithms.vine_ppo import vine_ppo
 
-__all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
+__all__ = [
+    "KL",
+    "METHODS",
     "Algorithm",
     "Asked",
     "Branching",
@@ -38,8 +41,6 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "Credit",
     "CreditRule",
     "Demonstrated",
-    "KL",
-    "METHODS",
     "Reduction",
     "RolloutBatch",
     "RolloutLoss",
@@ -57,6 +58,7 @@ __all__ = [  # noqa: RUF022 (plainly sorted, constants among the rest)
     "dpo",
     "dr_grpo",
     "gail",
+    "gigpo",
     "grpo",
     "gspo",
     "ipo",

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from laurel.algorithms.algorithm import Algorithm
 from laurel.algorithms.critic_methods import ppo, turn_ppo
+from laurel.algorithms.gigpo import gigpo
 from laurel.algorithms.imitation_methods import dagger, distill
 from laurel.algorithms.inverse_methods import airl, gail, iq_learn, max_ent_irl
 from laurel.algorithms.methods import clone, dapo, dr_grpo, grpo, reinforce, remax, rloo
@@ -30,6 +31,7 @@ METHODS: Mapping[str, Callable[..., Algorithm]] = MappingProxyType(
             dpo,
             dr_grpo,
             gail,
+            gigpo,
             grpo,
             gspo,
             ipo,

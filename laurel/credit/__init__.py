@@ -1,6 +1,7 @@
 """Credit: pure functions from graded trees to per-token advantages. numpy only."""
 
 from laurel.credit.accepted import Accepted
+from laurel.credit.anchor_states import AnchorStates, Baseline, DialogueState
 from laurel.credit.continuations import (
     MonteCarloValues,
     Place,
@@ -38,9 +39,12 @@ from laurel.credit.turns import turn_targets
 
 __all__ = [
     "Accepted",
+    "AnchorStates",
+    "Baseline",
     "Credit",
     "CreditRule",
     "CriticRule",
+    "DialogueState",
     "Differences",
     "Estimate",
     "EveryToken",
