@@ -68,7 +68,7 @@ class Starter:
                 raise SandboxError(f"A sandbox could not be started: {error}.", hint=REPORT) from error
         self._control = ours
         self._lock = threading.Lock()
-        weakref.finalize(self, _close, ours, self.process)
+        weakref.finalize(self, _close, ours, self.process, os.getpid())
 
     def start(self, plan: Mapping[str, Any], descriptors: Sequence[int]) -> Box:
         """A box for a plan, which names descriptors by their place in the list."""
@@ -106,6 +106,9 @@ def starter(settings: Mapping[str, Any]) -> Starter:
         return _RUNNING[os.getpid()]
 
 
-def _close(control: socket.socket, process: subprocess.Popen[bytes]) -> None:
+def _close(control: socket.socket, process: subprocess.Popen[bytes], owner: int) -> None:
+    """Boxes die with their starter. One that was forked from the owner has the connection too, and leaves it."""
     control.close()
-    process.wait()
+    if os.getpid() == owner:
+        process.kill()
+        process.wait()

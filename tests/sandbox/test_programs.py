@@ -264,6 +264,16 @@ def test_a_sandbox_that_does_not_start_says_so(python, message, monkeypatch):
     assert run("print(1)").well
 
 
+def test_a_process_that_was_forked_has_its_own_starter():
+    first = run("print(1)").well and starting._RUNNING[os.getpid()]
+    child = os.fork()
+    if child == 0:
+        own = run("print(1)").well and starting._RUNNING[os.getpid()]
+        os._exit(10 if own is not first else 11)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 10
+    assert run("print(1)").well and starting._RUNNING[os.getpid()] is first
+
+
 def test_a_starter_that_was_killed_is_started_again():
     assert run("print(1)").well
     starting._RUNNING[os.getpid()].process.kill()
