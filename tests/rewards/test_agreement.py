@@ -96,6 +96,7 @@ def test_answers_that_entail_each_other_mean_the_same():
 
     reward = semantic_entropy(answer="text", entails=entails)
     assert values(reward, "a dog", "an animal", "one dog", "") == [2 / 3, 1 / 3, 2 / 3, 0]
+    assert values(reward, "an animal", "a dog", "one dog") == [1 / 3, 2 / 3, 2 / 3]
     assert set(asked) == {"t"}
 
 
