@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
@@ -33,16 +34,17 @@ def main() -> None:
     """Start boxes as Laurel asks for them, until it is gone: see `laurel.sandbox.starting`."""
     control = socket.socket(fileno=int(sys.argv[1]))
     shared = json.loads(sys.argv[2])
-    boxes: set[int] = set()
+    boxes: dict[int, str] = {}  # and the folder that each has
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, 1 << 16, 64)
         if not message:
-            for box in boxes:
+            for box, folder in boxes.items():
                 _end(box)
+                shutil.rmtree(folder, ignore_errors=True)  # Laurel is gone, and may not have come to it
             os._exit(0)
         request = json.loads(message)
         if "end" in request:
-            boxes.discard(request["end"])
+            boxes.pop(request["end"], None)
             answer = _end(request["end"])
         else:
             answer = os.fork()
@@ -53,7 +55,7 @@ def main() -> None:
                     _box(_placed({**shared, **request}, descriptors))
                 finally:
                     os._exit(1)
-            boxes.add(answer)
+            boxes[answer] = request["folder"]
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(b"%d" % answer)

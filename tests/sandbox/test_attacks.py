@@ -244,21 +244,27 @@ def test_nothing_is_left_behind(namespaces):
     assert children_of(str(starting._RUNNING[os.getpid()].process.pid)) == []
 
 
-def test_a_box_dies_with_whoever_started_it():
+def test_a_box_dies_with_whoever_started_it(tmp_path):
     code = "from laurel.sandbox import *; run('import time; time.sleep(60)', bounds=Bounds(seconds=60))"
     root = str(Path(run.__code__.co_filename).parents[2])
-    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root})
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": root, "TMPDIR": str(tmp_path)}
+    )
 
     started = time.monotonic()
     below: list[str] = []
     while len(below) < 3 and time.monotonic() - started < 20:  # the starter, the box, the program
         time.sleep(0.02)
         below = descendants(str(parent.pid))
+    assert len(list(tmp_path.glob("laurel-*"))) == 1
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     while any(_lives(pid) for pid in below) and time.monotonic() - started < 20:
         time.sleep(0.02)
     assert len(below) >= 3 and not any(_lives(pid) for pid in below)
+    while list(tmp_path.iterdir()) and time.monotonic() - started < 20:
+        time.sleep(0.02)
+    assert list(tmp_path.iterdir()) == []
 
 
 def descendants(process: str) -> list[str]:
