@@ -41,11 +41,7 @@ class ProgressView(Protocol):
         ...
 
     def told(self, text: str) -> None:
-        """Something that whoever starts a run should know, before it begins."""
-        ...
-
-    def noticed(self, step: int, text: str) -> None:
-        """The collapse alarm sounded after a step."""
+        """Something that whoever starts a run should know: before it begins, or where the collapse alarm sounds."""
         ...
 
 
@@ -65,10 +61,6 @@ class Silent:
         ...
 
     def told(self, text: str) -> None:
-        """See `ProgressView`."""
-        ...
-
-    def noticed(self, step: int, text: str) -> None:
         """See `ProgressView`."""
         ...
 
@@ -142,10 +134,6 @@ class Terminal:
     def told(self, text: str) -> None:
         """See `ProgressView`: one line."""
         self._line(text)
-
-    def noticed(self, step: int, text: str) -> None:
-        """See `ProgressView`: one line, which stays."""
-        self._line(f"  ALARM after step {step}: {text}")
 
     def _line(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -102,7 +102,7 @@ class Session:
         """Show what the alarm said, and keep it in mind until `heed`."""
         self.warned += texts
         for text in texts:
-            self.progress.noticed(step, text)
+            self.progress.told(f"ALARM after step {step}: {text}")
 
     @property
     def ends(self) -> bool:

@@ -204,6 +204,7 @@ def test_it_is_silent_in_a_run_that_learns(policy: Policy, tmp_path: Path) -> No
         assert run.evaluations()[-1].metric.mean > 0.95
 
 
+@pytest.mark.slow
 def test_it_is_silent_where_labels_teach(policy: Policy, tmp_path: Path) -> None:  # noqa: F811
     sharpen(policy, WRONG_MODE, tmp_path / "run", reward=exact_match(), held_out_reward=None, alarm="warn")
     with Run.open(tmp_path / "run") as run:

@@ -97,6 +97,7 @@ def test_the_mode_becomes_certain_right_or_wrong(reward: Reward, policy: Policy,
     assert right > 0.95 and wrong < 0.05, (right, wrong)
 
 
+@pytest.mark.slow
 def test_a_label_makes_both_right(policy: Policy, tmp_path: Path) -> None:
     right, wrong = after(policy, exact_match(), tmp_path / "run")
     assert right > 0.95 and wrong > 0.95, (right, wrong)
@@ -105,7 +106,7 @@ def test_a_label_makes_both_right(policy: Policy, tmp_path: Path) -> None:
 def first_steps(start: dict[str, torch.Tensor], policy: Policy, reward: Reward, directory: Path) -> np.ndarray:
     """How far single steps from one start move the log-odds of the right letter where the mode is right: [steps]."""
     changes = []
-    for seed in range(16):
+    for seed in range(10):
         policy.load_tensors(start)
         before = chances(policy)
         after(policy, reward, directory / f"{seed}", steps=1, seed=seed, alarm="off")
