@@ -18,15 +18,18 @@ SEPARATOR = "|"
 class Metamath(Conversation):
     """The policy proves a statement from its end, by naming what gives the first goal that is left.
 
-        prompt        Cpp:                      |- C p p
-        policy        D                         detachment gives it, from C ? C p p and from ?
-        environment   C1Cpp|1                   what is left, the first goal first; 1 is still open
+        prompt        Cpp:               |- C p p
+        policy        D                  detachment gives it, from C 1 C p p and from 1, whatever 1 may be
+        environment   C1Cpp|1:           what is left, the first goal first
         policy        D
-        environment   C2C1Cpp|2|1
-        policy        2                         distribution gives the first goal, and so settles what 2 and 1 were
-        environment   CpCaCpp|...
+        environment   C1C2Cpp|1|2:       open parts are numbered anew, by their first occurrence
+        policy        2                  distribution gives the first goal, which settles 1 and a part of 2
+        environment   CpC1p|Cp1:
+        policy        1
+        environment   Cp1:
+        policy        1                  reward 1, terminated
 
-    (The numbers of open parts are those of their first occurrence.) Where nothing is left, the steps are put together
+    Where nothing is left, the steps are put together
     and verified by the kernel, exactly as `laurel.rewards.metamath_proof` does: then the last turn earns 1. A step that
     is impossible is answered "no " and the same goals, and costs its turn. Running out of turns earns 0 and is
     terminated, as the rules say so.
