@@ -65,7 +65,7 @@ def _read(path: Path, where: str) -> list[object]:
         return [line for line in lines if line and not line.startswith("#")]
     try:
         found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{where} is broken: {error}.", hint="write a list of texts.") from error
     if not isinstance(found, list):
         raise ConfigurationError(f"{where} holds no list.", hint="write a list of texts.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ from laurel.errors import ConfigurationError
 from laurel.tasks.task import Task
 from laurel.tree import Failed, Score
 
-_BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_BEGIN, _END = "<tool_call>", "</tool_call>"
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,8 @@ def tool_call(*, column: str | None = None) -> ToolCall:
 
 def calls_in(text: str) -> list[tuple[str, Any]] | None:
     """The name and the arguments of each call in an answer; None where there is none, or one cannot be read."""
-    blocks = _BLOCK.findall(text)
-    rest = _BLOCK.sub("", text)
-    if "<tool_call>" in rest or "</tool_call>" in rest:
+    blocks = _blocks(text)
+    if blocks is None:
         return None
     if blocks:
         calls = [_call(_read(block)) for block in blocks]
@@ -73,6 +71,19 @@ def calls_in(text: str) -> list[tuple[str, Any]] | None:
         calls = [_call(item) for item in (found if isinstance(found, list) else [found])]
     read = [call for call in calls if call is not None]
     return read if read and len(read) == len(calls) else None
+
+
+def _blocks(text: str) -> list[str] | None:
+    """What stands in each block; None where one does not open or does not close. Every sign is looked at once."""
+    blocks: list[str] = []
+    place = 0
+    while (begin := text.find(_BEGIN, place)) >= 0:
+        end = text.find(_END, begin)
+        if end < 0 or _END in text[place:begin]:
+            return None
+        blocks.append(text[begin + len(_BEGIN) : end])
+        place = end + len(_END)
+    return None if _END in text[place:] else blocks
 
 
 def _wanted(task: Task, column: str | None) -> list[tuple[str, Any]] | Failed:
@@ -123,7 +134,7 @@ def _no_number(name: str) -> Any:
 
 def _unfenced(text: str) -> str:
     text = text.strip()
-    lines = text.splitlines()
+    lines = text.split("\n")  # other line ends are signs of JSON texts
     if len(lines) > 2 and lines[0].strip() in ("```", "```json") and lines[-1].strip() == "```":
         return "\n".join(lines[1:-1])
     return text

@@ -15,7 +15,8 @@ from laurel.errors import TaskError
 class GrowingFile:
     """Rows that are kept one by one, each flushed to the disk before `append_row` returns.
 
-    A last line that was cut short, as by a loss of power, was never confirmed: it is cut off.
+    A last line that was cut short, as by a loss of power, was never confirmed: it is cut off. What was never such a
+    line is refused in place of that. Half of a surrogate pair, which UTF-8 cannot hold, is kept as JSON escapes it.
 
     Attributes:
         path: of the file; made with its folders, if need be.
@@ -59,7 +60,7 @@ class GrowingFile:
         Raises:
             TaskError: it could not be written.
         """
-        line = json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n"
+        line = json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
         end = self._end
         try:
             written = self._file.write(line)
@@ -91,6 +92,7 @@ class GrowingFile:
         self._ends = [0]
         rows = [self._row(line, number) for number, line in enumerate(lines[:-1], start=1)]
         if lines[-1]:
+            self._check_cut_short(lines[-1], len(lines))
             os.ftruncate(self._file.fileno(), self._end)
         return rows
 
@@ -118,13 +120,25 @@ class GrowingFile:
         where = f"{self.path}, line {number}"
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TaskError(f"{where} is broken JSON: {error}.", hint="mend it, or choose another file.") from error
         if not isinstance(row, dict):
             raise TaskError(f"{where} is no object.", hint="choose another file.")
         self.check(row, where)
         self._ends.append(self._end + len(line) + 1)
         return row
+
+    def _check_cut_short(self, line: bytes, number: int) -> None:
+        """Whether a line without an end may be one of these rows, so that it may be cut off."""
+        where = f"{self.path}, line {number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = {} if line.startswith(b"{") else None
+        else:
+            self.check(row if isinstance(row, dict) else {}, where)
+        if row is None:
+            raise TaskError(f"{where} is no object.", hint="choose another file.")
 
     def _unwritable(self, error: OSError) -> TaskError:
         return TaskError(

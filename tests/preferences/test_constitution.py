@@ -31,6 +31,8 @@ def test_every_form_of_file_gives_the_same(tmp_path: Path, name: str, text: str)
         ("c.yaml", "a: b", "holds no list"),
         ("c.yaml", "- [", "is broken"),
         ("c.json", "[1]", "principle 1 is 1"),
+        ("c.json", "[" * 100_000, "is broken"),
+        ("c.yaml", "[" * 2000, "is broken"),
         ("c.txt", "Be kind.\nBe kind.", "twice"),
         ("c.txt", "# nothing", "has no principles"),
     ],

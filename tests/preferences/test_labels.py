@@ -66,6 +66,23 @@ def test_a_line_that_was_cut_short_goes_and_the_others_stay(cut: int, tmp_path: 
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("text", ["my notes", '{"type": "multi"}', "[1]", "[" * 100_000])
+def test_a_file_of_something_else_is_left_as_it_is_also_without_a_last_line_end(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    path.write_text(text)
+    with pytest.raises(TaskError, match="line 1 is no"):
+        Labels(path)
+    assert path.read_text() == text
+
+
+def test_signs_that_utf_8_cannot_hold_are_kept(tmp_path: Path) -> None:
+    query = Query(Task("t", "p\ud83d"), ("a\udc00", "b\u2028\\ud800"))
+    with Labels(tmp_path / "labels.jsonl") as labels:
+        labels.append(query, 1.0)
+    with Labels(tmp_path / "labels.jsonl") as again:
+        assert again.rows == labels.rows and tuple(again.rows[0]["answers"]) == query.answers
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -1,6 +1,7 @@
 """The reward for calls of tools, by hand: gold calls score 1, near misses 0."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -92,6 +93,20 @@ def test_another_name_or_more_calls(text):
 )
 def test_what_is_no_call(text):
     assert call(text) == (0.0, (0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("signs", ["<tool_call>", "</tool_call><tool_call>", "<tool_call></tool_call>"])
+def test_blocks_that_nothing_closes_cost_no_more_than_their_length(signs):
+    started = time.process_time()
+    assert call(signs * 20_000) == (0.0, (0.0, 0.0, 0.0))
+    assert time.process_time() - started < 2  # a search that begins anew at every block takes a minute
+
+
+def test_a_line_separator_inside_of_an_argument_stays_there():
+    gold = json.dumps({"name": "note", "arguments": {"text": "a\u2028b\x85c"}}, ensure_ascii=False)
+    task = Task("t", "q", gold)
+    assert call(f"```json\n{gold}\n```", task)[0] == 1.0
+    assert call(f"```json\r\n{gold}\r\n```", task)[0] == 1.0
 
 
 def test_several_calls_in_whatever_order():
