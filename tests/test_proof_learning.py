@@ -101,8 +101,8 @@ def learn(seed: int, directory: Path, steps: int, curriculum: Curriculum | None 
 def test_the_verifier_alone_raises_held_out_proofs(seed: int, tmp_path: Path) -> None:
     result = learn(seed, tmp_path, steps=200)
     assert result.cloned_on is not None
-    assert result.reinforced.mean > result.cloned.mean + 0.1
-    assert result.reinforced.mean > result.cloned_on.mean + 0.1
+    assert result.reinforced.mean > result.cloned.mean + 0.15
+    assert result.reinforced.mean > result.cloned_on.mean + 0.15
 
 
 def test_the_recipe_takes_its_first_steps(tmp_path: Path) -> None:
