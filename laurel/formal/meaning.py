@@ -9,19 +9,24 @@ from laurel.formal.grammar import PROVABLE, Grammar, Term
 MOST_VARIABLES = 12
 """Of a truth table, which has 2 to this power rows."""
 
+MOST_SYMBOLS = 4000
+"""Of a statement that is read; the time grows with the square of their number."""
+
 
 def read_statement(system: Grammar, text: str) -> Term:
     """A statement as a policy writes it: with or without the kind in front, and without spaces where every symbol of
     the database is a single character.
 
     Raises:
-        FormalError: it is no statement of the database.
+        FormalError: it is no statement of the database, or has more than 4000 symbols.
     """
     words = text.split()
     if words[:1] == [PROVABLE]:
         del words[0]
     if system.compact:
         words = list("".join(words))
+    if len(words) > MOST_SYMBOLS:
+        raise FormalError(f"A statement of {len(words)} symbols is too long.", hint=f"at most {MOST_SYMBOLS}.")
     term = system.term((PROVABLE, *words))
     system.database.goal(" ".join((PROVABLE, *words)))
     return term

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from laurel.errors import FormalError
@@ -37,6 +39,14 @@ def test_parts(answer: str, reads: int, equivalent: int, same: int):
 def test_an_answer_with_too_many_variables_is_not_equivalent():
     answer = "C" * 11 + "pqrstuvwxyzp"
     assert REWARD(ASKED, answer) == Score(0, {"reads": 1, "equivalent": 0, "same": 0})
+
+
+def test_an_answer_of_any_length_is_read_in_little_time():
+    started = time.process_time()
+    for answer in ("N" * 100_000 + "p", "N" * 3999 + "p", "C" * 100_000):
+        assert REWARD(ASKED, answer).value == 0
+    assert REWARD(ASKED, "N" * 3999 + "p").parts["reads"] == 1 > REWARD(ASKED, "N" * 4000 + "p").parts["reads"]
+    assert time.process_time() - started < 5  # unbounded, the first takes minutes
 
 
 def test_a_task_without_a_statement_fails():

@@ -45,14 +45,19 @@ class Asked:
             ConfigurationError: nobody answers for the model, or takes its settings; a message is none.
         """
         name = definition["model"]
-        if name not in models:
+        if not isinstance(name, str) or name not in models:
             known = f" There are: {', '.join(models)}." if models else ""
             raise ConfigurationError(
                 f"{where}: nobody answers for the model {name!r}.{known}",
                 hint="grader(definition, models={name: answer}) with answer(messages) -> str; nothing is sent anywhere "
                 "unless that function does so.",
             )
-        settings = {key: value for key, value in (definition.get("sampling_params") or {}).items() if value is not None}
+        sampling = definition.get("sampling_params") or {}
+        if not isinstance(sampling, Mapping):
+            raise ConfigurationError(
+                f"{where}: 'sampling_params' is {sampling!r}, no object.", hint='such as {"temperature": 0.7}.'
+            )
+        settings = {key: value for key, value in sampling.items() if value is not None}
         for key in settings:
             if key not in _SETTINGS:
                 raise unknown_key(f"{where}: sampling_params", str(key), _SETTINGS)
@@ -85,7 +90,7 @@ _EXAMPLE = '[{"role": "user", "content": "Is this right? {{sample.output_text}}"
 
 
 def _message(item: Any, where: str) -> tuple[str, GraderText]:
-    if not isinstance(item, Mapping) or item.get("role") not in _ROLES or "content" not in item:
+    if not isinstance(item, Mapping) or item.get("role") not in list(_ROLES) or "content" not in item:
         raise ConfigurationError(f"{where} is no message.", hint=_EXAMPLE)
     for key in item:
         if key not in ("content", "role", "type"):

@@ -171,7 +171,7 @@ def read(definition: Mapping[str, Any], models: Mapping[str, Model], where: str 
     if not isinstance(definition, Mapping):
         raise ConfigurationError(f"{where} is {type(definition).__name__}, not an object.", hint=_EXAMPLE)
     kind = definition.get("type")
-    if kind not in _KEYS:
+    if not isinstance(kind, str) or kind not in _KEYS:
         raise ConfigurationError(f"{where}: the type is {kind!r}.", hint=f"one of {', '.join(_KEYS)}.")
     needed, optional = _KEYS[kind]
     for key in definition:

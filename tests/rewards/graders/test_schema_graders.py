@@ -170,6 +170,10 @@ def test_a_formula_over_graders_keeps_its_parts():
 WRONG = {
     "no type": ({**SAME, "type": None}, "the type is None"),
     "another type": ({**SAME, "type": "string"}, "the type is 'string'.*\n.*string_check"),
+    "a list for a type": ({**SAME, "type": ["string_check"]}, "the type is .'string_check'"),
+    "a list for a model": ({**SCORE, "model": ["judge"]}, "nobody answers for the model .'judge'"),
+    "a list of settings": ({**SCORE, "sampling_params": [1]}, "'sampling_params' is .1., no object"),
+    "a list for a role": ({**LABEL, "input": [{"role": ["user"], "content": ""}]}, "message 1 is no message"),
     "a missing key": ({k: v for k, v in SAME.items() if k != "operation"}, "the key 'operation' is missing"),
     "an unknown key": ({**SAME, "refrence": "x"}, "unknown key 'refrence'.*\n.*reference"),
     "an unknown operation": ({**SAME, "operation": "equals"}, "operation: unknown key 'equals'"),
