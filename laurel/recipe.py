@@ -328,7 +328,10 @@ def _settings(where: str, kind: Callable[..., Any], values: Mapping[str, Any]) -
 def _unfit(where: str, value: Any, options: Sequence[Any]) -> ConfigurationError:
     wanted = " or ".join(dict.fromkeys(_kind(option) for option in options if option is not type(None)))
     empty = " (or null)" if type(None) in options else ""
-    return ConfigurationError(f"{where}: {value!r} does not fit.", hint=f"give {wanted}{empty}.")
+    items = value if isinstance(value, list) else [value]
+    truth = bool not in options and any(isinstance(item, bool) for item in items)
+    quotes = " YAML reads yes, no, on and off as true or false: words like these stand in quotes." if truth else ""
+    return ConfigurationError(f"{where}: {value!r} does not fit.", hint=f"give {wanted}{empty}.{quotes}")
 
 
 def _kind(annotation: Any) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +18,9 @@ from laurel.rewards.graders.templates import NoSuchField
 from laurel.rewards.tool_calls import calls_in
 from laurel.tasks.task import Task
 from laurel.tree import Failed, Score
+
+DEEPEST = 100
+"""An answer that nests lists and objects deeper than this is read as text, and not as JSON."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +60,14 @@ class SchemaGrader:
         return sum(PYTHON_BOUNDS.clock_seconds for graded in graders if isinstance(graded, PythonCode))
 
     def __call__(self, task: Task, text: str) -> Score | Failed:
-        spaces = {"item": _item(task), "sample": _sample(text)}
         try:
+            spaces = {"item": _item(task), "sample": _sample(text)}
             if not isinstance(self.graded, Multi):
                 return Score(score_of(self.graded, spaces))
             parts = self.graded.parts(spaces)
             return Score(self.graded.combine(parts), parts)
-        except NoSuchField as error:
+        except (NoSuchField, Undecided) as error:
             return Failed(f"task {task.id}: {error}")
-        except Undecided as error:
-            return Failed(str(error))
 
 
 def grader(
@@ -127,7 +130,38 @@ def _named_models(definition: Mapping[str, Any]) -> set[str]:
 def _item(task: Task) -> dict[str, Any]:
     prompt = task.prompt if isinstance(task.prompt, str) else [dict(message) for message in task.prompt]
     known = {"id": task.id, "prompt": prompt, **({} if task.reference is None else {"reference": task.reference})}
-    return {**known, **task.data}
+    return {name: _plain(name, value) for name, value in {**known, **task.data}.items()}
+
+
+def _plain(column: str, value: Any) -> Any:
+    """A cell as JSON has it: dates in ISO 8601, numbers and arrays of other libraries as plain ones.
+
+    Raises:
+        Undecided: it holds something else.
+    """
+    try:
+        return json.loads(json.dumps(value, default=_written))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Undecided(f"the row's '{column}' is no JSON: {error}") from error
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    if callable(getattr(value, "tolist", None)):
+        return value.tolist()
+    raise TypeError(f"it holds {type(value).__name__}")
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and objects are nested, without recursion."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, list | dict)]:
+        depth += 1
+        level = [inner for each in level for inner in (each.values() if isinstance(each, dict) else each)]
+    return depth
 
 
 def _sample(text: str) -> dict[str, Any]:
@@ -135,6 +169,8 @@ def _sample(text: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
+        parsed = None
+    if _depth(parsed) > DEEPEST:
         parsed = None
     tools = [
         {"type": "function", "function": {"name": name, "arguments": json.dumps(arguments, ensure_ascii=False)}}

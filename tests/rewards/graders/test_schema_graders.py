@@ -1,9 +1,12 @@
 """Graders of the reinforcement-fine-tuning schema, each type by hand: gold answers 1, near misses 0, bad definitions
 refused by their key."""
 
+import datetime
 import json
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import laurel
@@ -48,6 +51,21 @@ def value(reward, text, task=TASK):
 )  # fmt: skip
 def test_string_check(operation, text, score):
     assert value(grader({**SAME, "operation": operation}), text) == score
+
+
+def test_cells_of_tables_are_read_as_json_and_what_is_none_is_named():
+    row = {"day": datetime.date(2026, 1, 31), "price": Decimal("0.5"), "sizes": np.array([1, 2])}
+    task = Task("t", "?", None, row)
+    said = {**SAME, "input": "{{item.day}} {{item.price}} {{item.sizes[1]}}", "reference": ANSWER}
+    assert value(grader(said), "2026-01-31 0.5 2", task) == 1
+    broken = Task("t", "?", None, {"picture": b"GIF"})
+    assert value(grader(SAME), "Oslo", broken) == "task t: the row's 'picture' is no JSON: it holds bytes"
+
+
+@pytest.mark.parametrize(("depth", "score"), [(90, 1), (101, 0), (990, 0), (20_000, 0)])
+def test_an_answer_that_is_nested_without_reason_is_text(depth, score):
+    first = {**SAME, "operation": "ne", "input": "{{sample.output_json[0]}}", "reference": ""}
+    assert value(grader(first), "[" * depth + "]" * depth) == score
 
 
 def test_templates_reach_into_rows_and_answers():
@@ -162,7 +180,7 @@ def test_a_formula_over_graders_keeps_its_parts():
     assert grader(multi).parts == ("same", "alike") and grader(SAME).parts == ()
     assert "has no value for same=0" in value(grader({**multi, "calculate_output": "alike / same"}), "Olso")
     judged = {**multi, "graders": {"same": SAME, "judge": LABEL}, "calculate_output": "min(same, judge)"}
-    assert value(grader(judged, models={"judge": lambda messages: "?"}), "Oslo").startswith("judge: the model said")
+    assert value(grader(judged, models={"judge": lambda messages: "?"}), "Oslo").startswith("task t: judge: the model said")
     broken = {**multi, "graders": {"same": {**SAME, "input": "{{sample.output_json.a}}"}, "alike": ALIKE}}
     assert value(grader(broken), "Oslo") == 0.5  # an answer that is no JSON scores 0 where JSON is read
 
