@@ -58,6 +58,8 @@ def judge(
         _tell(f"\nInterrupted. What was judged is in {output}.")
         raise typer.Exit(130) from None
     _tell(str(result))
+    if result.bias is None and result.failed:
+        raise typer.Exit(1)
 
 
 def revise(

@@ -51,7 +51,8 @@ class JudgedLabels:
     def __str__(self) -> str:
         told = [str(self.labelled)] if self.bias is None else [str(self.labelled), str(self.bias)]
         if self.bias is None and self.failed:
-            told.append(f"{self.failed} pairs could not be judged, the first because {self.reason}")
+            told.append(f"None of {self.failed} pairs could be judged, the first because {self.reason}")
+            told.append("Mend that, and choose another output: what is skipped is not asked again.")
         return "\n".join(told)
 
 

@@ -55,6 +55,7 @@ class Revised:
         new, before: answers of this call, and of earlier ones.
         left: tasks that are still open, as a limit was reached.
         changed: answers in the file that are not what the policy said first.
+        cut: rounds of them that had no room for the critique or the revision.
         left_out: tasks without an answer, and why; a further call tries them again.
     """
 
@@ -63,6 +64,7 @@ class Revised:
     before: int
     left: int
     changed: int
+    cut: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -70,6 +72,8 @@ class Revised:
             f"{self.new} answers more, {self.new + self.before} in {self.output}, {self.changed} of them changed by "
             f"revision. {self.left} tasks are left."
         )
+        if self.cut:
+            text += f"\n{self.cut} rounds had no room: take a model with a longer context, or shorter texts."
         if not self.left_out:
             return text
         named = [f"{task}: {why}" for task, why in list(self.left_out.items())[:NAMED]]
@@ -110,18 +114,20 @@ class _Asking:
             for task, row, principle in zip(tasks, rows, principles, strict=True)
         ]
         critiques = self.ask(asked)
+        criticised = [number for number, critique in enumerate(critiques) if critique is not None]
         again = [
             [
-                *conversation,
-                Message(role="assistant", content=critique or ""),
-                Message(role="user", content=_filled(self.revision, principle)),
+                *asked[number],
+                Message(role="assistant", content=critiques[number] or ""),
+                Message(role="user", content=_filled(self.revision, principles[number])),
             ]
-            for conversation, critique, principle in zip(asked, critiques, principles, strict=True)
+            for number in criticised
         ]
-        revisions = self.ask(again)
-        for row, principle, critique, revision in zip(rows, principles, critiques, revisions, strict=True):
-            row["rounds"].append({"principle": principle, "critique": critique, "revision": revision})
-            if critique is not None and revision is not None and revision.strip():
+        revisions = dict(zip(criticised, self.ask(again), strict=True))
+        for number, row in enumerate(rows):
+            revision = revisions.get(number)
+            row["rounds"].append({"principle": principles[number], "critique": critiques[number], "revision": revision})
+            if revision is not None and revision.strip():
                 row["answer"] = revision
 
 
@@ -200,7 +206,9 @@ def revise(
             if show is not None:
                 show(f"{start + len(some)} of {end} tasks are answered and revised")
         changed = sum(row["answer"] != row["first"] for row in kept.rows)
-        return Revised(Path(output), len(kept.rows) - before, before, len(open_ones) - end, changed, left_out)
+        cut = sum(each["revision"] is None for row in kept.rows for each in row["rounds"])
+        new = len(kept.rows) - before
+        return Revised(Path(output), new, before, len(open_ones) - end, changed, cut, left_out)
 
 
 def _asker(respondent: Respondent, settings: Mapping[str, Any]) -> Ask:

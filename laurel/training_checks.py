@@ -130,6 +130,10 @@ def _episodes(name: str, tasks: TaskSet, settings: Mapping[str, Any], policy: Po
             faults.append(f"task {task.id}: {error.message}\n  {error.hint}")
     if faults:
         return Finding(name, "\n".join([f"{len(faults)} of {len(tried)} episodes fail:", *faults]), False)
+    turns = getattr(environment, "turns", None)
+    if isinstance(turns, int) and limits.max_turns < turns:
+        cut = f"an episode can have {turns} turns, and limits.max_turns={limits.max_turns} cuts it: raise it to {turns}"
+        return Finding(name, cut, False)
     read_by = "" if policy is None else "; the policy can read what it says"
     return Finding(
         name, f"{len(tasks)} tasks; {len(tried)} episodes started and answered one turn, {going} of them go on{read_by}"

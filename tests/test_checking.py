@@ -128,6 +128,13 @@ def test_episodes_that_fail_name_their_task() -> None:
     assert "task game-5: " in text and "no tokens" in text
 
 
+def test_limits_that_cut_the_longest_episode_are_told() -> None:
+    longer = NumberGuessing(low=1, high=3, turns=3, higher="+", lower="-")
+    checked = package.check(settings(environment=longer, held_out=None))
+    assert not checked.passed
+    assert "an episode can have 3 turns, and limits.max_turns=2 cuts it: raise it to 3" in str(checked)
+
+
 def test_a_leak_and_a_wrong_key_are_refused_before_anything_is_tried() -> None:
     with pytest.raises(TaskError, match="in both"):
         package.check(settings(held_out=NumberGuessing(low=1, high=3).tasks(5)))

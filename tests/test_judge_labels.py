@@ -69,7 +69,7 @@ def test_what_cannot_be_judged_is_skipped_with_its_reason(tmp_path: Path) -> Non
     mixed = laurel.judge(write(tmp_path / "q.jsonl", [*QUESTIONS[:1], *bad]), tmp_path / "mixed.jsonl", greater)
     assert mixed.failed == 1 and mixed.bias is not None and mixed.bias.failed == 1 and mixed.labelled.said[None] == 1
     nothing = laurel.judge(write(tmp_path / "bad.jsonl", bad), tmp_path / "none.jsonl", greater)
-    assert nothing.bias is None and "1 pairs could not be judged" in str(nothing) and "'one'" in str(nothing)
+    assert nothing.bias is None and "None of 1 pairs could be judged" in str(nothing) and "'one'" in str(nothing)
     with pytest.raises(ConfigurationError, match="'comparison' would not be read"):
         laurel.judge(tmp_path / "q.jsonl", tmp_path / "x.jsonl", greater, comparison=Comparison())
     with pytest.raises(LaurelError, match="disagreement"):

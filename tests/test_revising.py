@@ -77,6 +77,7 @@ def test_a_prompt_without_room_is_left_out_and_named(policy: Policy, tmp_path: P
     assert "long: its prompt leaves no room" in str(result)
     tight = rows(tmp_path / "r.jsonl")[1]
     assert tight["rounds"][0]["critique"] is None and tight["answer"] == tight["first"]  # type: ignore[index]
+    assert result.cut == 1 and "1 rounds had no room" in str(result)
 
 
 def test_what_is_learned_from_revisions_is_what_was_revised(tmp_path: Path) -> None:

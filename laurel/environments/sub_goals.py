@@ -36,7 +36,8 @@ class SubGoal:
 
     Attributes:
         worth: in units of reward; 0 only counts how many reach it.
-        pattern: a regular expression that is found in some text of the dialogue so far.
+        pattern: a regular expression that is found in some text of the dialogue so far. It has no deadline: one that
+            repeats what repeats, such as "(a+)+b", can take for ever on a text of thirty letters.
         said_by: whose texts the pattern is looked for in.
         reached: says it of (task, dialogue), such as "package.module:function" in a recipe. What it says may come and
             go: a key that is held and lost.

@@ -180,7 +180,9 @@ def test_a_formula_over_graders_keeps_its_parts():
     assert grader(multi).parts == ("same", "alike") and grader(SAME).parts == ()
     assert "has no value for same=0" in value(grader({**multi, "calculate_output": "alike / same"}), "Olso")
     judged = {**multi, "graders": {"same": SAME, "judge": LABEL}, "calculate_output": "min(same, judge)"}
-    assert value(grader(judged, models={"judge": lambda messages: "?"}), "Oslo").startswith("task t: judge: the model said")
+    assert value(grader(judged, models={"judge": lambda messages: "?"}), "Oslo").startswith(
+        "task t: judge: the model said"
+    )
     broken = {**multi, "graders": {"same": {**SAME, "input": "{{sample.output_json.a}}"}, "alike": ALIKE}}
     assert value(grader(broken), "Oslo") == 0.5  # an answer that is no JSON scores 0 where JSON is read
 
