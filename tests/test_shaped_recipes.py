@@ -55,7 +55,7 @@ def test_sub_goals_are_read_played_counted_and_judged_again(tmp_path: Path) -> N
     made = arguments["environment"]
     assert isinstance(made, SubGoals) and made.environment == NumberGuessing(1, 3, 2, higher="+", lower="-")
     assert made.goals["halves"] == SubGoal(0.3, "^2$", "policy") and made.goals["hears"].reached is heard
-    assert laurel.check(path).passed and "SubGoals" in str(laurel.explain(path))
+    assert laurel.check(path).passed and "SubGoals" in str(laurel.explain(path)) and made.turns == 2
     run = laurel.train(**arguments)
     for name in GOALS:
         course = dict(run.metric(f"reward/{name}"))

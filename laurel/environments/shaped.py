@@ -15,8 +15,50 @@ Potential = Callable[[Task, tuple[str, ...]], float]
 """(task, dialogue) to how promising a state is; the dialogue is what the policy said and what was answered, in turn."""
 
 
+class Wrapped:
+    """What surrounds another environment, and pays more than it."""
+
+    environment: Environment
+
+    @property
+    def runs_in_process(self) -> bool:
+        """Whether the environment is marked so; then functions that are asked beside it must be quick, too."""
+        return runs_in_process(self.environment)
+
+    def __getattr__(self, name: str) -> object:
+        """Tasks and turns of the environment, where it has some: a recipe reads them as its own."""
+        if name in ("tasks", "turns"):
+            return getattr(self.environment, name)
+        raise AttributeError(name)
+
+
+class PaidEpisode:
+    """An episode that remembers its dialogue, and adds to what each turn of another one earns."""
+
+    def __init__(self, task: Task, episode: Episode) -> None:
+        self.task = task
+        self.dialogue: tuple[str, ...] = ()
+        self._episode = episode
+
+    @property
+    def prompt(self) -> Prompt:
+        """What the policy reads first."""
+        return self._episode.prompt
+
+    def respond(self, text: str) -> Turn:
+        """The episode's own answer, with its reward raised."""
+        turn = self._episode.respond(text)
+        said = (text,) if turn.observation is None else (text, turn.observation)
+        self.dialogue = (*self.dialogue, *said)
+        return replace(turn, reward=turn.reward + self.more(turn))
+
+    def more(self, turn: Turn) -> float:
+        """What this turn earns beside what the episode pays; the dialogue has it already."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Shaped:
+class Shaped(Wrapped):
     """Another environment, in which every turn also earns
 
         discount * potential(state after it) - potential(state before it),    potential = 0 once the episode is over
@@ -44,48 +86,29 @@ class Shaped:
         if not 0 <= self.discount <= 1:
             raise ConfigurationError(f"The discount must lie in [0, 1], got {self.discount!r}.", hint="1 is none.")
 
-    @property
-    def runs_in_process(self) -> bool:
-        """Whether the environment is marked so; then the potential must be quick, too."""
-        return runs_in_process(self.environment)
-
-    def __getattr__(self, name: str) -> object:
-        """The tasks of the environment, where it has some: a recipe reads them as its own."""
-        if name == "tasks":
-            return self.environment.tasks  # type: ignore[attr-defined]
-        raise AttributeError(name)
-
     def start(self, task: Task, rollout_id: str) -> ShapedEpisode:
         """An episode of the environment."""
         return ShapedEpisode(self, task, self.environment.start(task, rollout_id))
 
 
-class ShapedEpisode:
-    """Remembers the dialogue, and adds to what each turn of the episode earns."""
+class ShapedEpisode(PaidEpisode):
+    """See `Shaped`."""
 
     def __init__(self, shaped: Shaped, task: Task, episode: Episode) -> None:
-        self._shaped, self._task, self._episode = shaped, task, episode
-        self._dialogue: tuple[str, ...] = ()
+        super().__init__(task, episode)
+        self._shaped = shaped
         self._before = self._potential()
 
-    @property
-    def prompt(self) -> Prompt:
-        """What the policy reads first."""
-        return self._episode.prompt
-
-    def respond(self, text: str) -> Turn:
-        """The episode's own answer, with its reward shaped."""
-        turn = self._episode.respond(text)
-        said = (text,) if turn.observation is None else (text, turn.observation)
-        self._dialogue = (*self._dialogue, *said)
+    def more(self, turn: Turn) -> float:
+        """The difference of potentials that the turn makes."""
         before, self._before = self._before, 0.0 if turn.ending is Ending.TERMINATED else self._potential()
-        return replace(turn, reward=turn.reward + self._shaped.discount * self._before - before)
+        return self._shaped.discount * self._before - before
 
     def _potential(self) -> float:
-        value = self._shaped.potential(self._task, self._dialogue)
+        value = self._shaped.potential(self.task, self.dialogue)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise EnvironmentFault(
-                f"The potential of task {self._task.id} after {len(self._dialogue)} texts is {value!r}.",
+                f"The potential of task {self.task.id} after {len(self.dialogue)} texts is {value!r}.",
                 hint="return a finite number for every state.",
             )
         return float(value)

@@ -13,14 +13,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from laurel.environments.environment import Environment, Episode, Turn, runs_in_process
-from laurel.environments.shaped import Shaped
+from laurel.environments.environment import Environment, Episode, Turn
+from laurel.environments.shaped import PaidEpisode, Shaped, Wrapped
 from laurel.errors import ConfigurationError, EnvironmentFault
-from laurel.tasks.task import Prompt, Task
+from laurel.tasks.task import Task
 
 Check = Callable[[Task, tuple[str, ...]], bool]
 """(task, dialogue) to whether a sub-goal stands reached; the dialogue is as for a potential, see `Shaped`."""
@@ -86,7 +86,7 @@ class SubGoal:
 
 
 @dataclass(frozen=True)
-class SubGoals:
+class SubGoals(Wrapped):
     """Another environment, with rewards for what is reached on the way.
 
     Shaping:
@@ -125,17 +125,6 @@ class SubGoals:
             raise ConfigurationError("'discount' would not be read: a bonus has none.", hint="remove 'discount'.")
         self._shaped()
 
-    @property
-    def runs_in_process(self) -> bool:
-        """Whether the environment is marked so; then functions that are sub-goals must be quick, too."""
-        return runs_in_process(self.environment)
-
-    def __getattr__(self, name: str) -> object:
-        """The tasks of the environment, where it has some: a recipe reads them as its own."""
-        if name == "tasks":
-            return self.environment.tasks  # type: ignore[attr-defined]
-        raise AttributeError(name)
-
     def start(self, task: Task, rollout_id: str) -> Episode:
         """An episode of the environment."""
         if self.shaping == "potential":
@@ -160,25 +149,17 @@ class SubGoals:
         return Shaped(self.environment, partial(SubGoals.worth, self), self.discount)
 
 
-class _WithBonus:
-    """Remembers the dialogue and what was reached, and pays for it."""
+class _WithBonus(PaidEpisode):
+    """Remembers what was reached, and pays for it."""
 
     def __init__(self, played: SubGoals, task: Task, episode: Episode) -> None:
-        self._played, self._task, self._episode = played, task, episode
-        self._dialogue: tuple[str, ...] = ()
+        super().__init__(task, episode)
+        self._played = played
         self._before = played.standing(task, ())
 
-    @property
-    def prompt(self) -> Prompt:
-        """What the policy reads first."""
-        return self._episode.prompt
-
-    def respond(self, text: str) -> Turn:
-        """The episode's own answer, with a bonus."""
-        turn = self._episode.respond(text)
-        said = (text,) if turn.observation is None else (text, turn.observation)
-        self._dialogue = (*self._dialogue, *said)
-        standing = self._played.standing(self._task, self._dialogue)
+    def more(self, turn: Turn) -> float:
+        """The bonus of the turn."""
+        standing = self._played.standing(self.task, self.dialogue)
         paid = standing - self._before if self._played.shaping == "bonus_once" else standing
         self._before |= standing
-        return replace(turn, reward=turn.reward + math.fsum(self._played.goals[name].worth for name in paid))
+        return math.fsum(self._played.goals[name].worth for name in paid)
