@@ -52,7 +52,7 @@ FAMILIES = (
     Family("advantages in units of the return", ("remax", "rloo", "dr_grpo"), entropy=0.1),
     # Without a baseline the noise is greater: at the rate of its neighbours not every start solved `letters`.
     Family("advantages without a baseline", ("reinforce",), entropy=0.1, learning_rate=2e-3),
-    Family("advantages standardised by prompt", ("cispo", "dapo", "grpo", "gspo"), entropy=0.3),
+    Family("advantages standardised by prompt", ("cispo", "dapo", "gigpo", "grpo", "gspo"), entropy=0.3),
     Family("advantages standardised over the step", ("reinforce_plus_plus",), entropy=0.1),
     Family(
         "values by continuations",
@@ -77,6 +77,7 @@ FAMILIES = (
         entropy=0.0,
         settings={"beta": 0.5, "label_smoothing": 0.05},
     ),
+    Family("cloning of what was accepted", ("star",), entropy=0.0),
     Family(
         "a trust region",
         ("trpo",),
