@@ -77,7 +77,8 @@ FAMILIES = (
         entropy=0.0,
         settings={"beta": 0.5, "label_smoothing": 0.05},
     ),
-    Family("cloning of what was accepted", ("star",), entropy=0.0),
+    # It has no baseline and no bonus: at 3e-3 one start of seven (100 to 106) did not solve `letters`, at 2e-3 all did.
+    Family("cloning of what was accepted", ("star",), entropy=0.0, learning_rate=2e-3),
     Family(
         "a trust region",
         ("trpo",),
